@@ -1,0 +1,35 @@
+# make demo | test | check are all a newcomer needs; each makes .venv first. See README.md.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+.PHONY: help venv demo test check proto lock
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv:  ## Make .venv alone
+	@scripts/venv.sh
+
+demo: venv  ## Landmarks, a server and three emulated servers; one is moved, one GPU stolen, one falls silent
+	@$(PY) -m demo
+
+ifdef T
+test: venv  ## All tests with coverage; T=PATH runs a part
+	@$(PY) -m pytest $(T)
+else
+test: venv
+	@$(PY) -m pytest --cov --cov-report=term:skip-covered && $(PY) -m coverage report --include='verifier/*' --fail-under=100 >/dev/null \
+	  || { echo "make test: failed (a test, or verifier/ is below 100 % branch coverage)" >&2; exit 1; }
+endif
+
+check: venv  ## Lint, types, room boundaries, dependencies, proto
+	@set -e; export PATH="$$PWD/.venv/bin:$$PATH"; \
+	ruff check .; ruff format --check .; mypy; lint-imports --no-cache; deptry .; (cd proto && buf lint); scripts/proto.sh --check; scripts/no-hosts.sh; \
+	echo "make check: clean"
+
+proto: venv  ## Regenerate proto/gen from proto/trigpoint
+	@scripts/proto.sh
+
+lock: venv  ## Renew requirements.lock
+	@.venv/bin/uv pip compile -q --generate-hashes --no-header --universal --python-version 3.11 --group dev pyproject.toml --upgrade -o requirements.lock

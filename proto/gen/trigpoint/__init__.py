@@ -1,0 +1,1 @@
+"""Generated from proto/trigpoint by `make proto`."""

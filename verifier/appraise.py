@@ -1,0 +1,177 @@
+"""Appraisal: from authentic facts to findings and standing (DESIGN §6).
+
+It collects every finding; nothing here decides what is authentic.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+
+from verifier.continuity import Changes
+from verifier.errors import Reason
+from verifier.evidence.attestation import DeviceReport
+from verifier.evidence.board import Boards
+from verifier.evidence.chain import DeviceKind
+from verifier.evidence.measurements import FirmwareState, Outcome
+from verifier.license import Deployment, Presence, appraise_validity
+from verifier.place.fix import Fix, PlaceAnswer
+from verifier.place.ranging import VoidRange
+from verifier.verdict import DeviceVerdict, Finding, Severity, Standing
+
+SEVERITY: Mapping[Reason, Severity] = MappingProxyType(
+    {
+        Reason.OUTSIDE_LICENSED_REGION: Severity.VIOLATION,
+        Reason.IN_PROHIBITED_DESTINATION: Severity.VIOLATION,
+        Reason.BOARD_CHANGED: Severity.VIOLATION,
+        Reason.UNKNOWN_DEVICE: Severity.VIOLATION,
+        Reason.FOREIGN_REPORT: Severity.VIOLATION,
+        Reason.FIRMWARE_MISMATCH: Severity.VIOLATION,
+        Reason.LICENSE_EXPIRED: Severity.VIOLATION,
+        Reason.LICENSE_NOT_YET_VALID: Severity.VIOLATION,
+        Reason.SILENT: Severity.VIOLATION,
+        # Shows that something asked for is missing, never that the device is elsewhere.
+        Reason.LOCATION_UNPROVEN: Severity.WARNING,
+        # Unknown is not the same as tampered.
+        Reason.REFERENCE_MISSING: Severity.WARNING,
+        # One odd counter opens a case; it is no violation yet (DESIGN §6).
+        Reason.COUNTER_ROLLBACK: Severity.WARNING,
+        # A dropped range never accuses (docs/protocol.md R7).
+        Reason.RANGE_VOID: Severity.NOTICE,
+    }
+)
+
+
+def finding(reason: Reason, detail: str) -> Finding:
+    """Make a finding with the severity that belongs to its reason."""
+    return Finding(reason, SEVERITY[reason], detail)
+
+
+def standing_of(findings: Iterable[Finding], *, deployed: bool) -> Standing:
+    """Return the standing of a GPU from its findings."""
+    if not deployed:
+        return Standing.UNLICENSED
+    found = list(findings)
+    if any(f.severity is Severity.VIOLATION and f.reason is not Reason.SILENT for f in found):
+        return Standing.VIOLATION
+    if any(f.reason is Reason.SILENT for f in found):
+        return Standing.SILENT
+    if any(f.severity is Severity.WARNING for f in found):
+        return Standing.UNPROVEN
+    return Standing.COMPLIANT
+
+
+def appraise_device(
+    *,
+    report: DeviceReport,
+    boards: Boards,
+    firmware: FirmwareState,
+    voids: Iterable[VoidRange],
+    fix: Fix | None,
+    changes: Changes,
+    deployment: Deployment | None,
+    reporter_licensee: str,
+    now: datetime,
+) -> DeviceVerdict:
+    """Collect all that was found about one authentic device."""
+    findings = [*_appraise_firmware(firmware), *_appraise_continuity(changes), *_appraise_ranges(voids)]
+    standing: Standing | None = None
+    proven = False
+    if report.kind is DeviceKind.GPU:  # switches are witnesses: no deployment, no standing (DESIGN §4)
+        if deployment is None:
+            findings.append(finding(Reason.UNKNOWN_DEVICE, f"no deployment record names device {report.pdi.hex()}"))
+        else:
+            findings.extend(_appraise_license(deployment, reporter_licensee, now))
+            findings.extend(_appraise_place(deployment, fix))
+            proven = presence_answer(deployment.license.presence, fix) is PlaceAnswer.PROVEN
+        standing = standing_of(findings, deployed=deployment is not None)
+    return DeviceVerdict(
+        pdi=report.pdi,
+        kind=report.kind,
+        device_key_id=report.chain.device_key_id,
+        chain_id=report.chain.chain_id,
+        model=report.chain.model,
+        firmware=firmware.name,
+        standing=standing,
+        findings=tuple(sorted(findings, key=lambda f: (-f.severity, f.reason))),
+        fix=fix,
+        presence_proven=proven,
+        proven_edges=tuple(sorted(boards.edges[report.pdi])),
+        counters=report.report.counters,
+        board=changes.board,
+    )
+
+
+def presence_answer(presence: Presence, fix: Fix | None) -> PlaceAnswer:
+    """Return the answer to the question that the license counts as presence."""
+    if fix is None:
+        return PlaceAnswer.UNPROVEN
+    return fix.outside_prohibited if presence is Presence.OUTSIDE_PROHIBITED else fix.in_licensed_region
+
+
+def _appraise_firmware(firmware: FirmwareState) -> list[Finding]:
+    match firmware.outcome:
+        case Outcome.MATCH:
+            return []
+        case Outcome.MISMATCH:
+            blocks = ", ".join(map(str, firmware.differing[:8])) + (" and more" if len(firmware.differing) > 8 else "")
+            return [
+                finding(
+                    Reason.FIRMWARE_MISMATCH,
+                    f"{firmware.name}: measurement blocks {blocks} differ from the reference values",
+                )
+            ]
+        case Outcome.REFERENCE_MISSING:
+            return [finding(Reason.REFERENCE_MISSING, "no reference values are known for this device's firmware id")]
+
+
+def _appraise_continuity(changes: Changes) -> list[Finding]:
+    found: list[Finding] = []
+    if changes.other_board:
+        now = ", ".join(sorted(p.hex() for p in changes.other_board))
+        before = ", ".join(sorted(p.hex() for p in changes.board))
+        found.append(
+            finding(Reason.BOARD_CHANGED, f"joined by NVLink to the switches {now}; its own board has {before}")
+        )
+    if changes.rolled_back:
+        before_counters, counters = changes.rolled_back
+        was = f"boot {before_counters.boot}, attestation {before_counters.attestation}"
+        found.append(
+            finding(
+                Reason.COUNTER_ROLLBACK,
+                f"its counters say boot {counters.boot}, attestation {counters.attestation} after {was}",
+            )
+        )
+    return found
+
+
+def _appraise_ranges(voids: Iterable[VoidRange]) -> list[Finding]:
+    dropped = [f"{v.reason.name}: {v.detail}" for v in voids]
+    if not dropped:
+        return []
+    more = f" (and {len(dropped) - 1} more)" if len(dropped) > 1 else ""
+    return [finding(Reason.RANGE_VOID, dropped[0] + more)]
+
+
+def _appraise_license(deployment: Deployment, reporter_licensee: str, now: datetime) -> list[Finding]:
+    found: list[Finding] = []
+    held = deployment.license
+    invalid = appraise_validity(held, now)
+    if invalid is not None:
+        found.append(finding(*invalid))
+    if held.licensee != reporter_licensee:
+        found.append(finding(Reason.FOREIGN_REPORT, f"deployed to {held.licensee}, reported by {reporter_licensee}"))
+    return found
+
+
+def _appraise_place(deployment: Deployment, fix: Fix | None) -> list[Finding]:
+    found: list[Finding] = []
+    if fix is not None and fix.in_licensed_region is PlaceAnswer.REFUTED:
+        found.append(finding(Reason.OUTSIDE_LICENSED_REGION, fix.explanation))
+    if fix is not None and fix.outside_prohibited is PlaceAnswer.REFUTED:
+        found.append(finding(Reason.IN_PROHIBITED_DESTINATION, fix.explanation))
+    answer = presence_answer(deployment.license.presence, fix)
+    # OUTSIDE_LICENSED_REGION suppresses the unproven ones (DESIGN §6).
+    if answer not in {PlaceAnswer.PROVEN, PlaceAnswer.REFUTED} and not found:
+        why = "it has no range that counts, and no proven edge to a device that has" if fix is None else fix.explanation
+        found.append(finding(Reason.LOCATION_UNPROVEN, why))
+    return found

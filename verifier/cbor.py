@@ -1,0 +1,34 @@
+"""Deterministic CBOR (RFC 8949 §4.2.1; docs/protocol.md C2): one value, one encoding, nothing after it."""
+
+import io
+from typing import Any
+
+import cbor2
+
+
+class NotDeterministicError(ValueError):
+    """The bytes are not the deterministic encoding of one CBOR item. Never leaves the core."""
+
+
+def decode(data: bytes) -> Any:
+    """Return the one item that `data` encodes.
+
+    Raises:
+        NotDeterministicError: It does not parse, something follows, or another encoding of the same item is the
+            deterministic one.
+    """
+    stream = io.BytesIO(data)
+    try:
+        # cbor2 still takes trailing bytes and long forms, so the item is encoded again and compared.
+        item = cbor2.CBORDecoder(stream, allow_duplicate_keys=False, allow_indefinite=False).decode()
+        again = cbor2.dumps(item, canonical=True)
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError, EOFError) as error:
+        raise NotDeterministicError("not CBOR") from error
+    if again != data:
+        raise NotDeterministicError("not the deterministic encoding, or something follows the item")
+    return item
+
+
+def encode(item: Any) -> bytes:
+    """Return the deterministic encoding of an item."""
+    return cbor2.dumps(item, canonical=True)

@@ -1,0 +1,112 @@
+"""What a verification returns. Plain values: nothing here decides anything."""
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+
+from verifier.errors import Reason
+from verifier.evidence.chain import DeviceKind
+from verifier.evidence.spdm import Counters
+from verifier.place.fix import Fix
+from verifier.units import ChainId, Challenge, DeviceKeyId, Pdi
+
+
+@enum.unique
+class Severity(enum.IntEnum):
+    """How much a finding weighs. Values equal `trigpoint.v1.Severity`."""
+
+    NOTICE = 1
+    WARNING = 2
+    VIOLATION = 3
+
+
+@enum.unique
+class Standing(enum.IntEnum):
+    """How a deployed device stands. Values equal `trigpoint.v1.Standing`."""
+
+    COMPLIANT = 1
+    UNPROVEN = 2
+    SILENT = 3
+    VIOLATION = 4
+    UNLICENSED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a piece of evidence was refused: one reason, and what exactly, for a person."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRejection:
+    """A refused report, by its index in the attestation."""
+
+    index: int
+    rejection: Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that authentic evidence, or its absence, shows about one device."""
+
+    reason: Reason
+    severity: Severity
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceVerdict:
+    """What one attestation showed about one authentic device.
+
+    Attributes:
+        pdi: Its identity.
+        kind: GPU or switch.
+        device_key_id: Its ROM key's id.
+        chain_id: The chain that endorsed it.
+        model: Product name from the certificates.
+        firmware: Name of its reference values, empty when none are known.
+        standing: None for a switch, which is a witness and has none.
+        findings: Worst first.
+        fix: What ranges show about its place; None without one.
+        presence_proven: The license's presence question is PROVEN at the physical grade.
+        proven_edges: The devices at the other end of its proven edges, sorted.
+        counters: Its signed counters, None where the firmware has none.
+        board: Switches of its own board to keep as last accepted state (docs/protocol.md §6).
+    """
+
+    pdi: Pdi
+    kind: DeviceKind
+    device_key_id: DeviceKeyId
+    chain_id: ChainId
+    model: str
+    firmware: str
+    standing: Standing | None
+    findings: tuple[Finding, ...]
+    fix: Fix | None
+    presence_proven: bool
+    proven_edges: tuple[Pdi, ...]
+    counters: Counters | None
+    board: frozenset[Pdi]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one attestation showed.
+
+    Attributes:
+        host_id: The host that the challenge was issued to.
+        challenge: It names the attestation.
+        received_at: Arrival, by the shell's clock.
+        rejection: Why the attestation as a whole was refused; then nothing else is set.
+        report_rejections: Reports that were refused, each with one reason.
+        devices: One for each authentic report, in the order of the reports.
+    """
+
+    host_id: str
+    challenge: Challenge
+    received_at: datetime
+    rejection: Rejection | None
+    report_rejections: tuple[ReportRejection, ...]
+    devices: tuple[DeviceVerdict, ...]

@@ -1,0 +1,225 @@
+"""The verifier: one attestation and what the shell loaded for it, in; one verdict, out.
+
+Read `Verifier.verify` to understand the service. It keeps to docs/protocol.md and DESIGN's order: authentic first,
+acceptable second. It does no I/O, reads no clock and draws no random number; time and records are arguments.
+
+Checks that a reader may expect here and that are made elsewhere: who the peer is and what it may do
+(server/rpc/access.py), that a challenge is spent once (server/intake/challenges.py), that two workers do not both
+accept one counter (the store's commit), silence (server/desk/sweep.py).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from verifier import appraise, continuity
+from verifier.continuity import DeviceState
+from verifier.errors import EvidenceError, RangeError
+from verifier.evidence import board, claims, measurements, spdm
+from verifier.evidence.attestation import (
+    DeviceReport,
+    IssuedChallenge,
+    UnverifiedAttestation,
+    verify_challenge,
+    verify_device_list,
+)
+from verifier.evidence.board import Boards
+from verifier.evidence.chain import ChainVerifier, TrustRoots
+from verifier.evidence.measurements import ReferenceValues
+from verifier.license import Deployment
+from verifier.place import ranging
+from verifier.place.fix import Fix, PlacePolicy, locate
+from verifier.place.landmarks import LandmarkRegistry
+from verifier.place.ranging import Ranges, VerifiedRange, VoidRange
+from verifier.place.regions import Region
+from verifier.units import ChainId, Pdi
+from verifier.verdict import DeviceVerdict, Rejection, ReportRejection, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All that one verification needs besides the evidence; the shell loads it first.
+
+    Attributes:
+        now: Arrival of the attestation, aware.
+        challenge: The challenge that was issued for it.
+        reporter_licensee: Licensee of the agent that sent it, from its certificate.
+        chains: DER certificates, leaf first, of every chain that the reports may name.
+        landmarks: The registry in force when the challenge was issued.
+        deployments: Records of the devices that may report; a missing one is an unknown device.
+        last: Last accepted state of these devices; a missing one was never accepted.
+    """
+
+    now: datetime
+    challenge: IssuedChallenge
+    reporter_licensee: str
+    chains: Mapping[ChainId, Sequence[bytes]]
+    landmarks: LandmarkRegistry
+    deployments: Mapping[Pdi, Deployment]
+    last: Mapping[Pdi, DeviceState] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one device is, and the ranges that were good but do not count."""
+
+    fix: Fix | None
+    not_counted: tuple[VoidRange, ...]
+
+
+_NOWHERE = _Place(None, ())
+
+
+class Verifier:
+    """Verifies attestations under one set of roots, reference values and place policy.
+
+    It holds caches that change no result (verified chains by their hash), so one instance serves one thread.
+    """
+
+    def __init__(self, roots: TrustRoots, references: ReferenceValues, place_policy: PlacePolicy) -> None:
+        self._chains = ChainVerifier(roots)
+        self._references = references
+        self._place_policy = place_policy
+
+    def verify(self, attestation: UnverifiedAttestation, inputs: Inputs) -> Verdict:
+        """Verify one attestation.
+
+        Never raises for bad evidence: a denial is a verdict. The steps:
+
+        0. Check budgets before any cryptography.
+        1. Check the challenge: the one issued, for this host, still alive.
+        2. Parse the claims and derive the one nonce that every report must carry.
+        3. Verify each report: its chain to a pinned root, its signature, its nonce, its firmware id, its place in the
+        device list.
+        4. Join devices by board edges that both ends signed.
+        5. Compare firmware with reference values.
+        6. Verify ranges: landmark's receipt against the device's signed log.
+        7. Turn ranges into discs, and discs into answers to the two questions of place, for each device with a
+        deployment.
+        8. Compare with the last accepted state: counters, board.
+        9. Appraise: findings and standing.
+        """
+        try:
+            # 0. Budgets.
+            attestation.check_limits()
+            # 1. Challenge.
+            verify_challenge(attestation, inputs.challenge, inputs.now)
+            # 2. Claims.
+            stated = claims.parse_claims(attestation.claims)
+            claims.verify_binding(
+                stated, attestation.host_id, attestation.challenge, report_count=len(attestation.reports)
+            )
+        except EvidenceError as error:
+            return _rejected(attestation, inputs, error)
+        nonce = claims.requester_nonce(attestation.claims)
+
+        # 3. Reports. One bad report does not hide the others.
+        reports: list[DeviceReport] = []
+        refused: list[ReportRejection] = []
+        for index, unverified in enumerate(attestation.reports):
+            try:
+                verified_chain = self._chains.verify(
+                    unverified.chain_id, inputs.chains.get(unverified.chain_id), inputs.now
+                )
+                report = spdm.verify_report(unverified.spdm, verified_chain, nonce)
+                verify_device_list(index, verified_chain, stated.devices)
+                reports.append(DeviceReport(index, verified_chain, report))
+            except EvidenceError as error:
+                refused.append(ReportRejection(index, Rejection(error.reason, str(error))))
+
+        # 4. Board.
+        boards = board.join(reports)
+
+        # 5. Firmware.
+        firmware = {r.pdi: measurements.compare(r.chain, r.report, self._references) for r in reports}
+
+        # 6. Ranges. A void one is dropped with its reason.
+        ranges = ranging.verify_ranges(stated, reports, firmware, inputs.challenge.challenge, inputs.landmarks)
+
+        # 7. Place. A fix extends along proven edges and no further.
+        places = self._locate(reports, boards, ranges, inputs)
+
+        verdicts: list[DeviceVerdict] = []
+        for device in reports:
+            place = places.get(device.pdi, _NOWHERE)
+            verdicts.append(
+                appraise.appraise_device(  # 9. Appraisal.
+                    report=device,
+                    boards=boards,
+                    firmware=firmware[device.pdi],
+                    voids=(*ranges.voids_of(device.pdi), *place.not_counted),
+                    fix=place.fix,
+                    changes=continuity.compare(device, boards, inputs.last.get(device.pdi)),  # 8. Continuity.
+                    deployment=inputs.deployments.get(device.pdi),
+                    reporter_licensee=inputs.reporter_licensee,
+                    now=inputs.now,
+                )
+            )
+        return Verdict(attestation.host_id, attestation.challenge, inputs.now, None, tuple(refused), tuple(verdicts))
+
+    def provisional_fix(
+        self,
+        receipts: Iterable[bytes],
+        region: Region,
+        issued: IssuedChallenge,
+        registry: LandmarkRegistry,
+        licensee: str,
+        now: datetime,
+        pdi: Pdi,
+    ) -> Fix | None:
+        """Say what receipts would show if the device's log bears them out.
+
+        It helps to choose the next landmarks and is never evidence.
+
+        Args:
+            receipts: As the landmarks signed them; those that do not verify are passed over.
+            region: The licensed region.
+            issued: The open challenge.
+            registry: The registry in force.
+            licensee: Holder of the license.
+            now: Time, aware.
+            pdi: The device that ranges.
+        """
+        ranges: list[VerifiedRange] = []
+        for data in receipts:
+            try:
+                receipt = ranging.verify_receipt(data, issued.challenge, registry)
+            except RangeError:
+                continue
+            ranges.append(VerifiedRange(pdi, receipt.landmark, receipt.rtt_ns))
+        found, _ = locate(ranges, region, registry, self._place_policy, licensee, issued.issued_at, now)
+        return found
+
+    def _locate(
+        self, reports: Iterable[DeviceReport], boards: Boards, ranges: Ranges, inputs: Inputs
+    ) -> dict[Pdi, _Place]:
+        """Locate every device that has a deployment; devices that share ranges and license share the work."""
+        places: dict[Pdi, _Place] = {}
+        known: dict[tuple[tuple[VerifiedRange, ...], Region, str], _Place] = {}
+        for device in reports:
+            deployment = inputs.deployments.get(device.pdi)
+            if deployment is None:
+                continue
+            # docs/protocol.md B2: its own ranges, else those of the board that proven edges join it to.
+            used = ranges.of(device.pdi) or tuple(r for r in ranges.verified if r.pdi in boards.group[device.pdi])
+            key = (used, deployment.region, deployment.license.licensee)
+            if key not in known:
+                found, dropped = locate(
+                    used,
+                    deployment.region,
+                    inputs.landmarks,
+                    self._place_policy,
+                    deployment.license.licensee,
+                    inputs.challenge.issued_at,
+                    inputs.now,
+                )
+                not_counted = tuple(
+                    VoidRange(r.pdi, r.landmark.key_id, error.reason, str(error)) for r, error in dropped
+                )
+                known[key] = _Place(found, not_counted)
+            places[device.pdi] = known[key]
+        return places
+
+
+def _rejected(attestation: UnverifiedAttestation, inputs: Inputs, error: EvidenceError) -> Verdict:
+    return Verdict(attestation.host_id, attestation.challenge, inputs.now, Rejection(error.reason, str(error)), (), ())

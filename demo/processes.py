@@ -4,20 +4,17 @@ Each says on its standard output, in one line of JSON, when it is ready; none ou
 """
 
 import asyncio
-import ctypes
 import json
-import os
-import signal
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
 _READY_S = 60
 _STOP_S = 10
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _BIN = Path(sys.executable).parent
+_TIED_TO_US = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 
 
 class DemoError(Exception):
@@ -69,7 +66,6 @@ class Processes:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
-                preexec_fn=_die_with_parent,
                 start_new_session=True,  # Ctrl-C reaches us alone; we end the children in order
             )
         assert process.stdout is not None
@@ -102,7 +98,6 @@ async def run(*arguments: str | Path) -> str:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=_die_with_parent,
     )
     out, err = await process.communicate()
     if process.returncode:
@@ -111,14 +106,9 @@ async def run(*arguments: str | Path) -> str:
 
 
 def _command(arguments: Sequence[str | Path]) -> list[str]:
-    return [str(_BIN / arguments[0]), *map(str, arguments[1:])]
-
-
-def _die_with_parent() -> None:
-    # prctl(2): even when we are killed with -9, the kernel ends the children.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
-        os._exit(1)
+    # Even when we are killed with -9, the kernel ends the children. A hook between fork and exec would do the same, but
+    # gRPC's threads do not survive a fork.
+    return [*_TIED_TO_US, str(_BIN / arguments[0]), *map(str, arguments[1:])]
 
 
 def _tail(log: Path) -> str:

@@ -1,5 +1,6 @@
 """Builds the world: keys, certificates, records and processes, through the commands that a user has."""
 
+import asyncio
 import csv
 import json
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 from demo.processes import Child, Processes, run
 from demo.world import FREE_SLOT, LICENSEE, PATH_FACTOR, STOLEN_SLOT, LandmarkSpec, ServerSpec, Spot, World
 from firmware_stubs.client import BoardClient
+from landmark.keys import create_key
 
 _SERVER_TOML = """\
 # Made by make demo. The two landmark rules at 0 mark every verdict as a demonstration's: not for accusation.
@@ -89,35 +91,36 @@ class Stage:
 
     async def make_vendor_and_keys(self) -> None:
         """Make the emulated vendor, the server's CA and ticket key, and a certificate for each peer."""
-        await run("trigpoint-emulator", "init", self.folder / "vendor")
         pki = self.folder / "pki"
-        await run("trigpoint-server", "init", pki)
-        await run("trigpoint-server", "issue", pki, "officer", "officer")
-        for spec in self.world.servers:
-            await run("trigpoint-server", "issue", pki, "agent", f"agent-{spec.key.lower()}", "--licensee", LICENSEE)
+        await asyncio.gather(
+            run("trigpoint-emulator", "init", self.folder / "vendor"), run("trigpoint-server", "init", pki)
+        )
+        await asyncio.gather(
+            run("trigpoint-server", "issue", pki, "officer", "officer"),
+            *(
+                run("trigpoint-server", "issue", pki, "agent", f"agent-{spec.key.lower()}", "--licensee", LICENSEE)
+                for spec in self.world.servers
+            ),
+        )
 
     async def start_landmarks(self) -> None:
         """Start the landmarks, and write their records and the emulator's map of the world."""
         ticket_key = (await run("trigpoint-server", "ticket-key", self.folder / "pki")).strip()
-        records, places = [], {}
-        for spec in self.world.landmarks:
-            key = self.folder / f"landmark-{spec.name}.key"
-            shown = await run("trigpoint-landmark", "keygen", key)
-            child = await self.processes.start(
-                f"landmark-{spec.name}",
-                "trigpoint-landmark",
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--key",
-                key,
-                "--ticket-key",
-                ticket_key,
-            )
-            records.append(_landmark_record(spec, shown.split()[-1], child.ready["endpoints"]))
-            places[child.ready["key_id"]] = {"latitude": spec.spot.latitude, "longitude": spec.spot.longitude}
+        started = await asyncio.gather(*(self._start_landmark(spec, ticket_key) for spec in self.world.landmarks))
+        records = [record for record, _ in started]
+        places = {
+            key_id: {"latitude": spec.spot.latitude, "longitude": spec.spot.longitude}
+            for spec, (_, key_id) in zip(self.world.landmarks, started, strict=True)
+        }
         (self.folder / "landmarks.json").write_text(json.dumps(records, indent=1))
         (self.folder / "world.json").write_text(json.dumps({"landmarks": places, "path_factor": PATH_FACTOR}, indent=1))
+
+    async def _start_landmark(self, spec: LandmarkSpec, ticket_key: str) -> tuple[dict[str, object], str]:
+        key = self.folder / f"landmark-{spec.name}.key"
+        public_key = create_key(key).public_key.hex()
+        arguments = ("serve", "--listen", "127.0.0.1:0", "--key", key, "--ticket-key", ticket_key)
+        child = await self.processes.start(f"landmark-{spec.name}", "trigpoint-landmark", *arguments)
+        return _landmark_record(spec, public_key, child.ready["endpoints"]), child.ready["key_id"]
 
     async def start_server(self) -> None:
         """Start the verifier's server and write the officer's settings file."""
@@ -130,24 +133,18 @@ class Stage:
         )
 
     async def start_boards(self) -> None:
-        """Make three boards and switch them on."""
-        for spec in self.world.servers:
-            empty = [] if spec.gpus > FREE_SLOT else ["--empty-slots", str(FREE_SLOT)]
-            await run(
-                "trigpoint-emulator",
-                "make-board",
-                self.folder / "vendor",
-                self._board(spec.key),
-                "--gpus",
-                str(spec.gpus),
-                "--switches",
-                str(spec.switches),
-                *empty,
-            )
-            await self.switch_on(spec.key, spec.spot)
-            for device in await BoardClient(self.socket(spec.key)).devices():
-                if device.kind == "gpu":
-                    self.devices[device.pdi.hex()] = Device(device.pdi.hex(), spec.key, device.slot)
+        """Make the boards and switch them on."""
+        await asyncio.gather(*(self._start_board(spec) for spec in self.world.servers))
+
+    async def _start_board(self, spec: ServerSpec) -> None:
+        parts = ["--gpus", str(spec.gpus), "--switches", str(spec.switches)]
+        if spec.gpus <= FREE_SLOT and spec.switches:
+            parts += ["--empty-slots", str(FREE_SLOT)]
+        await run("trigpoint-emulator", "make-board", self.folder / "vendor", self._board(spec.key), *parts)
+        await self.switch_on(spec.key, spec.spot)
+        for device in await BoardClient(self.socket(spec.key)).devices():
+            if device.kind == "gpu":
+                self.devices[device.pdi.hex()] = Device(device.pdi.hex(), spec.key, device.slot)
 
     async def import_records(self) -> str:
         """Import landmarks and deployments as an officer would; returns what the import said."""
@@ -162,8 +159,7 @@ class Stage:
 
     async def start_agents(self) -> None:
         """Start an agent beside each board."""
-        for spec in self.world.servers:
-            await self.start_agent(spec.key)
+        await asyncio.gather(*(self.start_agent(spec.key) for spec in self.world.servers))
 
     async def start_agent(self, key: str) -> None:
         """Start the agent of one server."""
@@ -248,6 +244,8 @@ def _landmark_record(spec: LandmarkSpec, public_key: str, endpoints: list[str]) 
         "hoster": f"{spec.operator} building",
         "latitude": spec.spot.latitude,
         "longitude": spec.spot.longitude,
+        "uncertainty_km": 0.1,
+        "virtual_machine": False,
         "country": spec.country,
         "survey_method": "invented for the demonstration",
         "endpoints": endpoints,

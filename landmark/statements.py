@@ -17,6 +17,7 @@ from landmark.keys import LandmarkKey
 
 # TK1 allows this much clock skew between server and landmark.
 TICKET_SKEW_S: Final = 5
+TICKET_LIFE_S: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,9 @@ def verify_ticket(message: bytes, key_id: bytes, keys: Mapping[bytes, VerifyKey]
     # 4. It has not expired. That it opens one session only is kept by `ranger`.
     if unix_s > expires_unix_s + TICKET_SKEW_S:
         raise TicketExpiredError(f"expired {unix_s - expires_unix_s} s ago")
+    # 5. Its life is short, so that its id need not be remembered for long.
+    if expires_unix_s > unix_s + TICKET_LIFE_S:
+        raise TicketInvalidError(f"expires {expires_unix_s - unix_s} s from now")
     return Ticket(challenge, expires_unix_s, ticket_id)
 
 

@@ -48,7 +48,7 @@ def parse_sign1(data: bytes) -> Sign1:
     if not isinstance(tagged, cbor2.CBORTag) or tagged.tag != _TAG_SIGN1:
         raise cbor.NotDeterministicError("not COSE_Sign1_Tagged")
     parts = tagged.value
-    if not isinstance(parts, list) or len(parts) != 4:
+    if not isinstance(parts, list | tuple) or len(parts) != 4:  # cbor2 gives what is inside a tag as immutable values
         raise cbor.NotDeterministicError("COSE_Sign1 has four parts")
     protected, unprotected, payload, signature = parts
     if not (

@@ -124,6 +124,13 @@ def test_a_good_ticket() -> None:
         verify_ticket(message, KEY_ID, KEYS, NOW + 6)
 
 
+def test_a_ticket_lives_at_most_300_seconds() -> None:
+    message = ISSUER.ticket(KEY_ID, expires=NOW)
+    assert verify_ticket(message, KEY_ID, KEYS, NOW - 300).expires_unix_s == NOW
+    with pytest.raises(TicketInvalidError):
+        verify_ticket(message, KEY_ID, KEYS, NOW - 301)
+
+
 def test_any_flipped_bit_of_a_ticket_is_refused() -> None:
     message = ISSUER.ticket(KEY_ID, expires=NOW)
     for bit in range(8 * len(message)):

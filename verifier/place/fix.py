@@ -366,9 +366,12 @@ def _heard(discs: Sequence[DiscUse]) -> str:
 
 
 def _apart(discs: Sequence[DiscUse], *, licensed: bool) -> str:
-    distances = [f"{math.floor(d.licensed_region_km if licensed else d.prohibited_km):,} km" for d in discs[:3]]
-    return " and ".join(distances)
+    return f"{_listed([f'{math.floor(d.licensed_region_km if licensed else d.prohibited_km):,}' for d in discs[:3]])} km"
 
 
 def _names(discs: Sequence[DiscUse]) -> str:
-    return " and ".join(d.landmark_id for d in discs[:3])
+    return _listed([d.landmark_id for d in discs[:3]])
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -69,7 +69,7 @@ class SiteDisc:
 
     def __str__(self) -> str:
         return (
-            f"site {self.name} ({self.radius_km:g} km around {self.center.latitude:.2f}, {self.center.longitude:.2f})"
+            f"site {self.name} ({self.radius_km:,.0f} km around {self.center.latitude:.2f}, {self.center.longitude:.2f})"
         )
 
 

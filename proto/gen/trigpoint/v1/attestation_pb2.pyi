@@ -40,7 +40,7 @@ class _RangeFailureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RangeFai
     RANGE_FAILURE_NO_RECEIPT: _RangeFailure.ValueType  # 4
     """The rounds were answered but no receipt came."""
     RANGE_FAILURE_CANNOT_RANGE: _RangeFailure.ValueType  # 5
-    """The device has no ranging firmware."""
+    """The device has no ranging firmware, or could not be reached."""
     RANGE_FAILURE_TOO_LATE: _RangeFailure.ValueType  # 6
     """The order came too late to be carried out."""
 
@@ -58,7 +58,7 @@ RANGE_FAILURE_TOO_FEW_ROUNDS: RangeFailure.ValueType  # 3
 RANGE_FAILURE_NO_RECEIPT: RangeFailure.ValueType  # 4
 """The rounds were answered but no receipt came."""
 RANGE_FAILURE_CANNOT_RANGE: RangeFailure.ValueType  # 5
-"""The device has no ranging firmware."""
+"""The device has no ranging firmware, or could not be reached."""
 RANGE_FAILURE_TOO_LATE: RangeFailure.ValueType  # 6
 """The order came too late to be carried out."""
 Global___RangeFailure: _TypeAlias = RangeFailure  # noqa: Y015
@@ -148,7 +148,7 @@ class Inventory(_message.Message):
     HOST_ID_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
     host_id: _builtins.str
-    """Host id, 1 to 128 characters, unique among the agent's hosts."""
+    """Host id, 1 to 128 bytes of UTF-8, unique among the agent's hosts."""
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___InventoryDevice]:
         """GPUs and switches, in the order in which they will report; 1 to 64."""

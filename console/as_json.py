@@ -1,0 +1,183 @@
+"""Messages as JSON values with stable field names: snake_case, bytes as hex, times in RFC 3339, enums without prefix.
+
+A field that is not set is null; an enum value that this program does not know is its number.
+"""
+
+import math
+from collections.abc import Callable
+from datetime import UTC
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from trigpoint.v1 import device_pb2, landmark_pb2, licensing_pb2, place_pb2, reason_pb2
+
+from console.text import instant
+
+E = TypeVar("E", bound=int)
+Json = dict[str, object]
+
+
+def enum_name(name: Callable[[E], str], value: E, prefix: str) -> str:
+    """Return an enum value's name without its prefix; its number when it is unknown here."""
+    try:
+        return name(value).removeprefix(prefix)
+    except ValueError:
+        return str(int(value))
+
+
+def standing_name(standing: device_pb2.Standing.ValueType) -> str:
+    """Return `COMPLIANT` and so on; `UNSPECIFIED` for a switch."""
+    return enum_name(device_pb2.Standing.Name, standing, "STANDING_")
+
+
+def reason_name(reason: reason_pb2.Reason.ValueType) -> str:
+    """Return `OUTSIDE_LICENSED_REGION` and so on."""
+    return enum_name(reason_pb2.Reason.Name, reason, "REASON_")
+
+
+def severity_name(severity: device_pb2.Severity.ValueType) -> str:
+    """Return `NOTICE`, `WARNING` or `VIOLATION`."""
+    return enum_name(device_pb2.Severity.Name, severity, "SEVERITY_")
+
+
+def kind_name(kind: device_pb2.DeviceKind.ValueType) -> str:
+    """Return `GPU`, `SWITCH` or `UNSPECIFIED`."""
+    return enum_name(device_pb2.DeviceKind.Name, kind, "DEVICE_KIND_")
+
+
+def answer_name(answer: place_pb2.PlaceAnswer.ValueType) -> str:
+    """Return `PROVEN`, `INDICATED`, `REFUTED` or `UNPROVEN`."""
+    return enum_name(place_pb2.PlaceAnswer.Name, answer, "PLACE_ANSWER_")
+
+
+def pdi_of(device_name: str) -> str:
+    """Return the PDI in `devices/{pdi}`."""
+    return device_name.removeprefix("devices/")
+
+
+def device(message: device_pb2.Device) -> Json:
+    """Return a device."""
+    return {
+        "pdi": pdi_of(message.name),
+        "kind": kind_name(message.kind),
+        "device_key_id": message.device_key_id.hex(),
+        "license_number": message.license_number,
+        "licensee": message.licensee,
+        "licensed_region": message.licensed_region,
+        "standing": standing_name(message.standing),
+        "findings": [finding(entry) for entry in message.findings],
+        "host_id": message.host_id,
+        "model": message.model,
+        "firmware": message.firmware,
+        "last_report_time": time_of(message, "last_report_time"),
+        "last_proof_time": time_of(message, "last_proof_time"),
+        "last_fix": fix(message.last_fix) if message.HasField("last_fix") else None,
+        "last_attestation": message.last_attestation.hex(),
+        "change_number": message.change_number,
+    }
+
+
+def finding(message: device_pb2.Finding) -> Json:
+    """Return a finding."""
+    return {
+        "reason": reason_name(message.reason),
+        "severity": severity_name(message.severity),
+        "detail": message.detail,
+        "open_time": time_of(message, "open_time"),
+    }
+
+
+def fix(message: place_pb2.Fix) -> Json:
+    """Return a fix with its discs."""
+    return {
+        "ranged_by": message.ranged_by.hex(),
+        "assurance": enum_name(place_pb2.Assurance.Name, message.assurance, "ASSURANCE_"),
+        "in_licensed_region": answer_name(message.in_licensed_region),
+        "outside_prohibited": answer_name(message.outside_prohibited),
+        "discs": [disc(entry) for entry in message.discs],
+        "tolerated_domains": message.tolerated_domains,
+        "least_violations": message.least_violations,
+        "border_margin_km": message.border_margin_km,
+        "borders_version": message.borders_version,
+        "prohibited_version": message.prohibited_version,
+        "explanation": message.explanation,
+        "demonstration": message.demonstration,
+    }
+
+
+def disc(message: place_pb2.Disc) -> Json:
+    """Return a landmark's disc."""
+    return {
+        "landmark_id": message.landmark_id,
+        "domain": message.domain,
+        "rtt_ns": message.rtt_ns,
+        "radius_km": finite(message.radius_km),
+        "licensed_region_km": finite(message.licensed_region_km),
+        "prohibited_km": finite(message.prohibited_km),
+        "excludes_licensed_region": message.excludes_licensed_region,
+        "within_licensed_region": message.within_licensed_region,
+        "excludes_prohibited": message.excludes_prohibited,
+        "within_prohibited": message.within_prohibited,
+    }
+
+
+def landmark(message: landmark_pb2.Landmark) -> Json:
+    """Return a landmark; `landmark import` takes it back."""
+    return {
+        "name": message.name,
+        "public_key": message.public_key.hex(),
+        "operator": message.operator,
+        "hoster": message.hoster,
+        "latitude": message.latitude,
+        "longitude": message.longitude,
+        "uncertainty_km": message.uncertainty_km,
+        "survey_method": message.survey_method,
+        "virtual_machine": message.virtual_machine,
+        "endpoints": list(message.endpoints),
+        "revision": message.revision,
+        "revise_time": time_of(message, "revise_time"),
+        "valid_from": time_of(message, "valid_from"),
+        "valid_until": time_of(message, "valid_until"),
+        "domain": message.domain,
+        "country": message.country,
+    }
+
+
+def deployment_import(message: licensing_pb2.ImportDeploymentsResponse) -> Json:
+    """Return what an import did."""
+    return {
+        "row_count": message.row_count,
+        "created_count": message.created_count,
+        "updated_count": message.updated_count,
+        "unchanged_count": message.unchanged_count,
+        "error_count": message.error_count,
+        "errors": [
+            {"row": entry.row, "field": entry.field, "value": entry.value, "message": entry.message}
+            for entry in message.errors
+        ],
+        "validate_only": message.validate_only,
+    }
+
+
+def landmark_import(message: landmark_pb2.ImportLandmarksResponse, *, validate_only: bool) -> Json:
+    """Return what an import did."""
+    return {
+        "created_count": message.created_count,
+        "updated_count": message.updated_count,
+        "unchanged_count": message.unchanged_count,
+        "validate_only": validate_only,
+    }
+
+
+def finite(value: float) -> float | None:
+    """Return the number, or None for what JSON has no number for: no such distance."""
+    return value if math.isfinite(value) else None
+
+
+def time_of(message: Message, name: str) -> str | None:
+    """Return a time field in RFC 3339, UTC; None when it is not set."""
+    if not message.HasField(name):
+        return None
+    stamp: Timestamp = getattr(message, name)
+    return instant(stamp).astimezone(UTC).isoformat().replace("+00:00", "Z")

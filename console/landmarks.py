@@ -1,0 +1,147 @@
+"""`trigpoint landmark`: list, import."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from trigpoint.v1 import landmark_pb2
+
+from console import as_json, render
+from console.desk import CALL_TIMEOUT_S, Desk, with_desk
+from console.exits import CommandError, ExitCode
+from console.text import clean, plural
+
+PAGE_SIZE = 1000
+
+app = typer.Typer(no_args_is_help=True, help="Ranging landmarks.")
+
+
+class LandmarkRecord(BaseModel):
+    """One object of an import file: fields of trigpoint.v1.Landmark, `public_key` in hex, `id` or `name`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")] = ""
+    name: Annotated[str, Field(pattern=r"^landmarks/[a-z0-9-]{1,63}$")] = ""
+    public_key: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+    operator: str
+    hoster: str
+    latitude: Annotated[float, Field(ge=-90, le=90)]
+    longitude: Annotated[float, Field(ge=-180, le=180)]
+    uncertainty_km: Annotated[float, Field(ge=0)]
+    survey_method: str = ""
+    virtual_machine: bool = False
+    endpoints: Annotated[list[str], Field(min_length=1, max_length=4)]
+    valid_from: AwareDatetime | None = None
+    valid_until: AwareDatetime | None = None
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    # What `landmark list --json` prints and the server alone decides.
+    revision: int = 0
+    revise_time: str | None = None
+    domain: str = ""
+
+    def message(self) -> landmark_pb2.Landmark:
+        """Return the record as the server takes it."""
+        return landmark_pb2.Landmark(
+            name=self.name or f"landmarks/{self.id}",
+            public_key=bytes.fromhex(self.public_key),
+            operator=self.operator,
+            hoster=self.hoster,
+            latitude=self.latitude,
+            longitude=self.longitude,
+            uncertainty_km=self.uncertainty_km,
+            survey_method=self.survey_method,
+            virtual_machine=self.virtual_machine,
+            endpoints=self.endpoints,
+            valid_from=_stamp(self.valid_from),
+            valid_until=_stamp(self.valid_until),
+            country=self.country,
+        )
+
+
+@app.command("list")
+@with_desk
+def list_landmarks(desk: Desk) -> None:
+    """List all landmarks in the order of their names."""
+    landmarks: list[landmark_pb2.Landmark] = []
+    token = ""
+    while True:
+        request = landmark_pb2.ListLandmarksRequest(page_size=PAGE_SIZE, page_token=token)
+        page = desk.landmarks.ListLandmarks(request, timeout=CALL_TIMEOUT_S)
+        landmarks.extend(page.landmarks)
+        token = page.next_page_token
+        if not token:
+            break
+    if desk.json:
+        desk.print_json({"landmarks": [as_json.landmark(entry) for entry in landmarks]})
+        return
+    if landmarks:
+        desk.out.print(render.landmark_list(landmarks))
+    desk.err.print(plural(len(landmarks), "landmark"))
+
+
+@app.command("import")
+@with_desk
+def import_landmarks(
+    desk: Desk,
+    *,
+    file: Annotated[Path, typer.Argument(help="JSON array of landmarks.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, change nothing.")] = False,
+) -> None:
+    """Add landmarks, or new revisions of them: all or none."""
+    request = landmark_pb2.ImportLandmarksRequest(
+        landmarks=[record.message() for record in _records(file)], validate_only=dry_run
+    )
+    response = desk.landmarks.ImportLandmarks(request, timeout=CALL_TIMEOUT_S)
+    if desk.json:
+        desk.print_json(as_json.landmark_import(response, validate_only=dry_run))
+        return
+    verb = "would be " if dry_run else ""
+    desk.out.print(
+        f"{plural(len(request.landmarks), 'landmark')}: {response.created_count:,} {verb}created, "
+        f"{response.updated_count:,} {verb}updated, {response.unchanged_count:,} unchanged"
+    )
+
+
+def _records(file: Path) -> list[LandmarkRecord]:
+    """Read the file.
+
+    Raises:
+        CommandError: UNUSABLE, with one line a problem: which object, which field, what is wrong.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CommandError(ExitCode.UNUSABLE, f"{file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CommandError(ExitCode.UNUSABLE, f"{file}: not JSON: {error}") from error
+    if isinstance(content, dict) and set(content) == {"landmarks"}:
+        content = content["landmarks"]  # as `landmark list --json` prints it
+    try:
+        records = TypeAdapter(list[LandmarkRecord]).validate_python(content)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_place(item['loc'])}: {item['msg']}" for item in error.errors())
+        raise CommandError(ExitCode.UNUSABLE, f"{file}: nothing was imported\n{problems}") from error
+    for number, record in enumerate(records, start=1):
+        if bool(record.id) == bool(record.name):
+            raise CommandError(ExitCode.UNUSABLE, f"{file}: landmark {number}: give one of id and name")
+    return records
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    if not location or not isinstance(location[0], int):
+        return "file"
+    field = ".".join(clean(str(part)) for part in location[1:])
+    return f"landmark {location[0] + 1}" + (f", {field}" if field else "")
+
+
+def _stamp(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

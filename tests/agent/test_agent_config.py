@@ -1,0 +1,81 @@
+"""The configuration is checked whole at start."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agent.config import ConfigError, is_loopback, load_config
+from agent.main import app
+
+FILE = """
+host_id = "rack-7"
+source = "emulator"
+device_poll_s = 2.5
+[server]
+target = "trigpoint.example:7443"
+ca = "ca.pem"
+cert = "agent.pem"
+key = "/keys/agent.key"
+[emulator]
+socket = "board.sock"
+[location]
+latitude = 1.3
+longitude = 103.8
+"""
+
+
+def test_paths_in_a_file_are_relative_to_it_and_flags_win(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(FILE, encoding="utf-8")
+    config = load_config(path, {"host_id": "rack-8", "source": None, "server": {"target": "other:1", "ca": None}})
+    assert config.host_id == "rack-8"
+    assert config.server.target == "other:1"
+    assert config.server.ca == tmp_path / "ca.pem"
+    assert config.server.key == Path("/keys/agent.key")
+    assert config.emulator is not None
+    assert config.emulator.socket == tmp_path / "board.sock"
+    assert config.claimed_location() is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        FILE + "[surprise]\n",
+        FILE.replace("device_poll_s", "device_pole_s"),
+        FILE.replace('ca = "ca.pem"\n', ""),
+        FILE.replace("[emulator]", "[emu"),
+        FILE.replace("latitude = 1.3", "latitude = 91"),
+        FILE.replace('"emulator"', '"abacus"'),
+        FILE.replace('"rack-7"', '"' + "\u00e9" * 65 + '"'),
+        FILE.replace("[server]", "[server]\nplaintext = true"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(change, encoding="utf-8")
+    with pytest.raises(ConfigError):
+        load_config(path, {})
+
+
+@pytest.mark.parametrize(
+    ("target", "loopback"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.8.0.1:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("10.0.0.1:1", False),
+        ("localhost.example:1", False),
+    ],
+)
+def test_loopback(target: str, *, loopback: bool) -> None:
+    assert is_loopback(target) is loopback
+
+
+def test_plaintext_beyond_loopback_is_a_usage_error() -> None:
+    flags = ["--server", "10.0.0.1:7443", "--host-id", "h", "--source", "emulator", "--socket", "/s", "--plaintext"]
+    result = CliRunner().invoke(app, ["run", *flags])
+    assert result.exit_code == 2
+    assert "loopback" in result.stderr
+    assert result.stdout == ""

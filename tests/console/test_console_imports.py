@@ -1,0 +1,140 @@
+"""`trigpoint deployment import` and `trigpoint landmark` against a fake server."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from trigpoint.v1 import licensing_pb2
+from typer.testing import Result
+
+from tests.console.helpers import FakeServices, a_landmark
+
+Trigpoint = Callable[..., Result]
+
+
+def test_a_file_goes_in_pieces_after_its_options(services: FakeServices, trigpoint: Trigpoint, tmp_path: Path) -> None:
+    content = b"pdi,license\n" + b"x" * 600_000
+    (tmp_path / "rows.csv").write_bytes(content)
+    services.import_response = licensing_pb2.ImportDeploymentsResponse(
+        row_count=5, created_count=3, updated_count=1, unchanged_count=1, validate_only=True
+    )
+    result = trigpoint("deployment", "import", str(tmp_path / "rows.csv"), "--dry-run")
+    assert result.exit_code == 0
+    assert result.stdout == "5 rows: 3 would be created, 1 would be updated, 1 unchanged\n"
+    ((options, *pieces),) = services.uploads
+    assert options.options.format == licensing_pb2.IMPORT_FORMAT_CSV
+    assert options.options.validate_only
+    assert [len(piece.data) for piece in pieces] == [262_144, 262_144, len(content) - 524_288]
+    assert b"".join(piece.data for piece in pieces) == content
+
+
+def _refused() -> licensing_pb2.ImportDeploymentsResponse:
+    errors = [
+        licensing_pb2.ImportRowError(
+            row=2, field="valid_until", value="2026-13-01", message="a date such as 2026-12-01 is asked for here"
+        ),
+        licensing_pb2.ImportRowError(row=0, message="the file has no rows"),
+    ]
+    return licensing_pb2.ImportDeploymentsResponse(row_count=3, errors=errors, error_count=1_200)
+
+
+def test_row_errors_are_a_numbered_table(services: FakeServices, trigpoint: Trigpoint, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text("[]")
+    services.import_response = _refused()
+    result = trigpoint("deployment", "import", str(tmp_path / "rows.json"))
+    assert result.exit_code == 1
+    assert "   2  valid_until  2026-13-01" in result.stdout
+    assert "file" in result.stdout.splitlines()[-1]
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "1,200 errors, the first 2 shown; nothing was imported" in " ".join(result.stderr.split())
+    assert services.uploads[0][0].options.format == licensing_pb2.IMPORT_FORMAT_JSON
+
+
+def test_row_errors_as_json(services: FakeServices, trigpoint: Trigpoint, tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("")
+    services.import_response = _refused()
+    result = trigpoint("deployment", "import", str(tmp_path / "rows.txt"), "--format", "csv", "--json")
+    assert result.exit_code == 1
+    printed = json.loads(result.stdout)
+    assert printed["error_count"] == 1_200
+    assert printed["errors"][0]["row"] == 2
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "rows.txt", "folder.csv"])
+def test_a_file_that_cannot_be_used(services: FakeServices, trigpoint: Trigpoint, tmp_path: Path, name: str) -> None:
+    (tmp_path / "rows.txt").write_text("")
+    (tmp_path / "folder.csv").mkdir()
+    result = trigpoint("deployment", "import", str(tmp_path / name))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("trigpoint: ")
+    assert services.uploads == []
+
+
+def test_landmarks_go_out_as_json_and_come_back_in(
+    services: FakeServices, trigpoint: Trigpoint, tmp_path: Path
+) -> None:
+    services.landmarks = [a_landmark()]
+    printed = trigpoint("landmark", "list", "--json").stdout
+    (tmp_path / "landmarks.json").write_text(printed)
+    result = trigpoint("landmark", "import", str(tmp_path / "landmarks.json"), "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    (request,) = services.landmark_requests
+    assert request.validate_only
+    sent = request.landmarks[0]
+    expected = a_landmark()
+    for output_only in ("revision", "revise_time", "domain"):
+        expected.ClearField(output_only)
+    assert sent == expected
+
+
+def test_landmark_table_fits_80_columns(services: FakeServices, trigpoint: Trigpoint) -> None:
+    services.landmarks = [a_landmark()]
+    result = trigpoint("landmark", "list")
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "22.5400, 114.0600" in result.stdout
+    assert result.stderr == "1 landmark\n"
+
+
+GOOD = {
+    "id": "sg-1",
+    "public_key": "ab" * 32,
+    "operator": "One",
+    "hoster": "Two",
+    "latitude": 1.3,
+    "longitude": 103.8,
+    "uncertainty_km": 0.1,
+    "endpoints": ["127.0.0.1:7444"],
+    "country": "SG",
+}
+
+
+def test_a_landmark_by_id(services: FakeServices, trigpoint: Trigpoint, tmp_path: Path) -> None:
+    path = tmp_path / "landmarks.json"
+    path.write_text(json.dumps([GOOD | {"valid_from": "2026-01-01T00:00:00Z"}]))
+    result = trigpoint("landmark", "import", str(path), "--json")
+    assert json.loads(result.stdout)["created_count"] == 1
+    assert services.landmark_requests[0].landmarks[0].name == "landmarks/sg-1"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not JSON"),
+        ("{}", "file"),
+        (json.dumps([GOOD, GOOD | {"public_key": "ab"}]), "landmark 2, public_key"),
+        (json.dumps([GOOD | {"surprise": 1}]), "landmark 1, surprise"),
+        (json.dumps([GOOD | {"name": "landmarks/sg-1"}]), "one of id and name"),
+        (json.dumps([GOOD | {"valid_from": "2026-01-01T00:00:00"}]), "valid_from"),
+        (json.dumps([GOOD | {"latitude": 91}]), "latitude"),
+    ],
+)
+def test_a_landmark_file_that_cannot_be_used(
+    services: FakeServices, trigpoint: Trigpoint, tmp_path: Path, content: str, said: str
+) -> None:
+    path = tmp_path / "landmarks.json"
+    path.write_text(content)
+    result = trigpoint("landmark", "import", str(path))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert services.landmark_requests == []

@@ -7,7 +7,7 @@ import random
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it ships no stubs
+from google.rpc import error_details_pb2, status_pb2
 
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 LONGEST_RETRY_DELAY_S = 3600.0  # a server that asks for more is misconfigured; look again after an hour

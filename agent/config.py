@@ -27,6 +27,7 @@ class ServerConfig(_Frozen):
         cert: PEM of the agent's certificate chain.
         key: PEM of its private key.
         plaintext: No TLS; loopback alone.
+        plaintext_role: What the certificate would say, for a server in the same mode: agent/LICENSEE/NAME.
     """
 
     target: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")]
@@ -34,6 +35,7 @@ class ServerConfig(_Frozen):
     cert: Path | None = None
     key: Path | None = None
     plaintext: bool = False
+    plaintext_role: str = ""
 
     @model_validator(mode="after")
     def _either_tls_or_loopback(self) -> Self:
@@ -43,6 +45,8 @@ class ServerConfig(_Frozen):
                 raise ValueError("plaintext takes no ca, cert or key")
             if not is_loopback(self.target):
                 raise ValueError("plaintext is for loopback alone")
+        elif self.plaintext_role:
+            raise ValueError("plaintext_role goes with plaintext")
         elif len(given) != 3:
             raise ValueError("ca, cert and key are all needed (or plaintext, on loopback)")
         return self

@@ -39,13 +39,21 @@ def run(
     cert: Annotated[Path | None, typer.Option(help="PEM of this agent's certificate.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM of its private key.")] = None,
     plaintext: Annotated[bool | None, typer.Option("--plaintext", help="No TLS; loopback alone.")] = None,
+    plaintext_role: Annotated[str | None, typer.Option(help="With --plaintext: agent/LICENSEE/NAME.")] = None,
     verbose: Annotated[bool, typer.Option(help="Log more.")] = False,
 ) -> None:
     """Run until stopped. Prints {"ready": true} once the stream is up; logs JSON to stderr."""
     flags: dict[str, dict[str, object] | object] = {
         "host_id": host_id,
         "source": source,
-        "server": {"target": server, "ca": ca, "cert": cert, "key": key, "plaintext": plaintext},
+        "server": {
+            "target": server,
+            "ca": ca,
+            "cert": cert,
+            "key": key,
+            "plaintext": plaintext,
+            "plaintext_role": plaintext_role,
+        },
         "emulator": {"socket": socket},
     }
     try:

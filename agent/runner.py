@@ -82,7 +82,7 @@ class Runner:
         async with open_channel(self._config.server) as channel:
             stub = attestation_pb2_grpc.AttestationServiceStub(channel)
             stream = HostStream(
-                stub.Attest(),
+                stub.Attest(metadata=role_metadata(self._config.server)),
                 self._collector,
                 self._config.host_id,
                 roster,
@@ -108,6 +108,11 @@ def open_channel(server: ServerConfig) -> grpc.aio.Channel:
         root_certificates=_read(server.ca), private_key=_read(server.key), certificate_chain=_read(server.cert)
     )
     return grpc.aio.secure_channel(server.target, credentials, options=CHANNEL_OPTIONS)
+
+
+def role_metadata(server: ServerConfig) -> tuple[tuple[str, str], ...]:
+    """Return what stands in for the certificate's role in plaintext; nothing with TLS."""
+    return (("trigpoint-dev-role", server.plaintext_role),) if server.plaintext_role else ()
 
 
 def _read(path: Path | None) -> bytes | None:

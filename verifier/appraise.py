@@ -3,7 +3,7 @@
 It collects every finding; nothing here decides what is authentic.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 
@@ -65,7 +65,7 @@ def appraise_device(
     report: DeviceReport,
     boards: Boards,
     firmware: FirmwareState,
-    voids: Iterable[VoidRange],
+    voids: Sequence[VoidRange],
     fix: Fix | None,
     changes: Changes,
     deployment: Deployment | None,
@@ -98,6 +98,7 @@ def appraise_device(
         proven_edges=tuple(sorted(boards.edges[report.pdi])),
         counters=report.report.counters,
         board=changes.board,
+        void_ranges=tuple(voids),
     )
 
 

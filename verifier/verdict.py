@@ -8,6 +8,7 @@ from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters
 from verifier.place.fix import Fix
+from verifier.place.ranging import VoidRange
 from verifier.units import ChainId, Challenge, DeviceKeyId, Pdi
 
 
@@ -74,6 +75,7 @@ class DeviceVerdict:
         proven_edges: The devices at the other end of its proven edges, sorted.
         counters: Its signed counters, None where the firmware has none.
         board: Switches of its own board to keep as last accepted state (docs/protocol.md §6).
+        void_ranges: Its ranges that were dropped; they never accuse.
     """
 
     pdi: Pdi
@@ -89,6 +91,7 @@ class DeviceVerdict:
     proven_edges: tuple[Pdi, ...]
     counters: Counters | None
     board: frozenset[Pdi]
+    void_ranges: tuple[VoidRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import random
 import grpc
 import pytest
 from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from agent.backoff import LONGEST_RETRY_DELAY_S, Backoff, retry_delay_s
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agent.config import ConfigError, is_loopback, load_config
+from agent.config import ConfigError, ServerConfig, is_loopback, load_config
 from agent.main import app
+from agent.runner import role_metadata
 
 FILE = """
 host_id = "rack-7"
@@ -79,3 +80,11 @@ def test_plaintext_beyond_loopback_is_a_usage_error() -> None:
     assert result.exit_code == 2
     assert "loopback" in result.stderr
     assert result.stdout == ""
+
+
+def test_the_role_said_in_plaintext_is_sent_and_goes_with_plaintext_alone() -> None:
+    plain = ServerConfig(target="127.0.0.1:1", plaintext=True, plaintext_role="agent/Acme/rack-7")
+    assert role_metadata(plain) == (("trigpoint-dev-role", "agent/Acme/rack-7"),)
+    assert role_metadata(ServerConfig(target="127.0.0.1:1", plaintext=True)) == ()
+    with pytest.raises(ValueError, match="goes with plaintext"):
+        ServerConfig(target="a:1", ca=Path("ca"), cert=Path("cert"), key=Path("key"), plaintext_role="agent/Acme/x")

@@ -9,7 +9,7 @@ import grpc
 import pytest
 import structlog
 from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from structlog.testing import LogCapture
 from structlog.typing import FilteringBoundLogger

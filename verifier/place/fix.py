@@ -366,7 +366,8 @@ def _heard(discs: Sequence[DiscUse]) -> str:
 
 
 def _apart(discs: Sequence[DiscUse], *, licensed: bool) -> str:
-    return f"{_listed([f'{math.floor(d.licensed_region_km if licensed else d.prohibited_km):,}' for d in discs[:3]])} km"
+    distances = [d.licensed_region_km if licensed else d.prohibited_km for d in discs[:3]]
+    return f"{_listed([f'{math.floor(distance):,}' for distance in distances])} km"
 
 
 def _names(discs: Sequence[DiscUse]) -> str:

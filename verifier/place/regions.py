@@ -68,9 +68,8 @@ class SiteDisc:
             raise UsageError(f"site {self.name!r}: a radius of {self.radius_km} km")
 
     def __str__(self) -> str:
-        return (
-            f"site {self.name} ({self.radius_km:,.0f} km around {self.center.latitude:.2f}, {self.center.longitude:.2f})"
-        )
+        place = f"{self.center.latitude:.2f}, {self.center.longitude:.2f}"
+        return f"site {self.name} ({self.radius_km:,.0f} km around {place})"
 
 
 @dataclass(frozen=True, slots=True)

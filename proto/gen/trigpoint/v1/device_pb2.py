@@ -27,23 +27,25 @@ from trigpoint.v1 import place_pb2 as trigpoint_dot_v1_dot_place__pb2
 from trigpoint.v1 import reason_pb2 as trigpoint_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19trigpoint/v1/device.proto\x12\x0ctrigpoint.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18trigpoint/v1/place.proto\x1a\x19trigpoint/v1/reason.proto\"\x98\x01\n\x07\x46inding\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.trigpoint.v1.Reason\x12(\n\x08severity\x18\x02 \x01(\x0e\x32\x16.trigpoint.v1.Severity\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12-\n\topen_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf6\x01\n\rDeviceVerdict\x12\x0b\n\x03pdi\x18\x01 \x01(\x0c\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.trigpoint.v1.DeviceKind\x12\x15\n\rdevice_key_id\x18\x03 \x01(\x0c\x12(\n\x08standing\x18\x04 \x01(\x0e\x32\x16.trigpoint.v1.Standing\x12\'\n\x08\x66indings\x18\x05 \x03(\x0b\x32\x15.trigpoint.v1.Finding\x12\x1e\n\x03\x66ix\x18\x06 \x01(\x0b\x32\x11.trigpoint.v1.Fix\x12\x14\n\x0cproven_edges\x18\x07 \x03(\x0c\x12\x10\n\x08\x66irmware\x18\x08 \x01(\t\"\xde\x03\n\x06\x44\x65vice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.trigpoint.v1.DeviceKind\x12\x15\n\rdevice_key_id\x18\x03 \x01(\x0c\x12\x16\n\x0elicense_number\x18\x04 \x01(\t\x12\x10\n\x08licensee\x18\x05 \x01(\t\x12\x17\n\x0flicensed_region\x18\x06 \x01(\t\x12(\n\x08standing\x18\x07 \x01(\x0e\x32\x16.trigpoint.v1.Standing\x12\'\n\x08\x66indings\x18\x08 \x03(\x0b\x32\x15.trigpoint.v1.Finding\x12\x0f\n\x07host_id\x18\t \x01(\t\x12\r\n\x05model\x18\n \x01(\t\x12\x10\n\x08\x66irmware\x18\x0b \x01(\t\x12\x34\n\x10last_report_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0flast_proof_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x08last_fix\x18\x0e \x01(\x0b\x32\x11.trigpoint.v1.Fix\x12\x18\n\x10last_attestation\x18\x0f \x01(\x0c\x12\x15\n\rchange_number\x18\x10 \x01(\x03*V\n\nDeviceKind\x12\x1b\n\x17\x44\x45VICE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45VICE_KIND_GPU\x10\x01\x12\x16\n\x12\x44\x45VICE_KIND_SWITCH\x10\x02*\x99\x01\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x16\n\x12STANDING_COMPLIANT\x10\x01\x12\x15\n\x11STANDING_UNPROVEN\x10\x02\x12\x13\n\x0fSTANDING_SILENT\x10\x03\x12\x16\n\x12STANDING_VIOLATION\x10\x04\x12\x17\n\x13STANDING_UNLICENSED\x10\x05*g\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x13\n\x0fSEVERITY_NOTICE\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x16\n\x12SEVERITY_VIOLATION\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19trigpoint/v1/device.proto\x12\x0ctrigpoint.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18trigpoint/v1/place.proto\x1a\x19trigpoint/v1/reason.proto\"\x98\x01\n\x07\x46inding\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.trigpoint.v1.Reason\x12(\n\x08severity\x18\x02 \x01(\x0e\x32\x16.trigpoint.v1.Severity\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12-\n\topen_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x02\n\rDeviceVerdict\x12\x0b\n\x03pdi\x18\x01 \x01(\x0c\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.trigpoint.v1.DeviceKind\x12\x15\n\rdevice_key_id\x18\x03 \x01(\x0c\x12(\n\x08standing\x18\x04 \x01(\x0e\x32\x16.trigpoint.v1.Standing\x12\'\n\x08\x66indings\x18\x05 \x03(\x0b\x32\x15.trigpoint.v1.Finding\x12\x1e\n\x03\x66ix\x18\x06 \x01(\x0b\x32\x11.trigpoint.v1.Fix\x12\x14\n\x0cproven_edges\x18\x07 \x03(\x0c\x12\x10\n\x08\x66irmware\x18\x08 \x01(\t\x12,\n\x0bvoid_ranges\x18\t \x03(\x0b\x32\x17.trigpoint.v1.VoidRange\"Z\n\tVoidRange\x12\x17\n\x0flandmark_key_id\x18\x01 \x01(\x0c\x12$\n\x06reason\x18\x02 \x01(\x0e\x32\x14.trigpoint.v1.Reason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xde\x03\n\x06\x44\x65vice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.trigpoint.v1.DeviceKind\x12\x15\n\rdevice_key_id\x18\x03 \x01(\x0c\x12\x16\n\x0elicense_number\x18\x04 \x01(\t\x12\x10\n\x08licensee\x18\x05 \x01(\t\x12\x17\n\x0flicensed_region\x18\x06 \x01(\t\x12(\n\x08standing\x18\x07 \x01(\x0e\x32\x16.trigpoint.v1.Standing\x12\'\n\x08\x66indings\x18\x08 \x03(\x0b\x32\x15.trigpoint.v1.Finding\x12\x0f\n\x07host_id\x18\t \x01(\t\x12\r\n\x05model\x18\n \x01(\t\x12\x10\n\x08\x66irmware\x18\x0b \x01(\t\x12\x34\n\x10last_report_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0flast_proof_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x08last_fix\x18\x0e \x01(\x0b\x32\x11.trigpoint.v1.Fix\x12\x18\n\x10last_attestation\x18\x0f \x01(\x0c\x12\x15\n\rchange_number\x18\x10 \x01(\x03*V\n\nDeviceKind\x12\x1b\n\x17\x44\x45VICE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45VICE_KIND_GPU\x10\x01\x12\x16\n\x12\x44\x45VICE_KIND_SWITCH\x10\x02*\x99\x01\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x16\n\x12STANDING_COMPLIANT\x10\x01\x12\x15\n\x11STANDING_UNPROVEN\x10\x02\x12\x13\n\x0fSTANDING_SILENT\x10\x03\x12\x16\n\x12STANDING_VIOLATION\x10\x04\x12\x17\n\x13STANDING_UNLICENSED\x10\x05*g\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x13\n\x0fSEVERITY_NOTICE\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x16\n\x12SEVERITY_VIOLATION\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trigpoint.v1.device_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DEVICEKIND']._serialized_start=1014
-  _globals['_DEVICEKIND']._serialized_end=1100
-  _globals['_STANDING']._serialized_start=1103
-  _globals['_STANDING']._serialized_end=1256
-  _globals['_SEVERITY']._serialized_start=1258
-  _globals['_SEVERITY']._serialized_end=1361
+  _globals['_DEVICEKIND']._serialized_start=1152
+  _globals['_DEVICEKIND']._serialized_end=1238
+  _globals['_STANDING']._serialized_start=1241
+  _globals['_STANDING']._serialized_end=1394
+  _globals['_SEVERITY']._serialized_start=1396
+  _globals['_SEVERITY']._serialized_end=1499
   _globals['_FINDING']._serialized_start=130
   _globals['_FINDING']._serialized_end=282
   _globals['_DEVICEVERDICT']._serialized_start=285
-  _globals['_DEVICEVERDICT']._serialized_end=531
-  _globals['_DEVICE']._serialized_start=534
-  _globals['_DEVICE']._serialized_end=1012
+  _globals['_DEVICEVERDICT']._serialized_end=577
+  _globals['_VOIDRANGE']._serialized_start=579
+  _globals['_VOIDRANGE']._serialized_end=669
+  _globals['_DEVICE']._serialized_start=672
+  _globals['_DEVICE']._serialized_end=1150
 # @@protoc_insertion_point(module_scope)

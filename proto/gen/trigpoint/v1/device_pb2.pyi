@@ -160,6 +160,7 @@ class DeviceVerdict(_message.Message):
     FIX_FIELD_NUMBER: _builtins.int
     PROVEN_EDGES_FIELD_NUMBER: _builtins.int
     FIRMWARE_FIELD_NUMBER: _builtins.int
+    VOID_RANGES_FIELD_NUMBER: _builtins.int
     pdi: _builtins.bytes
     """Physical device identity, 8 bytes."""
     kind: Global___DeviceKind.ValueType
@@ -182,6 +183,10 @@ class DeviceVerdict(_message.Message):
     def proven_edges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """PDIs of the devices on the other end of its proven edges, 8 bytes each."""
 
+    @_builtins.property
+    def void_ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___VoidRange]:
+        """Its ranges that were dropped, each with why. They never accuse."""
+
     def __init__(
         self,
         *,
@@ -193,14 +198,45 @@ class DeviceVerdict(_message.Message):
         fix: _place_pb2.Fix | None = ...,
         proven_edges: _abc.Iterable[_builtins.bytes] | None = ...,
         firmware: _builtins.str = ...,
+        void_ranges: _abc.Iterable[Global___VoidRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fix", b"fix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_key_id", b"device_key_id", "findings", b"findings", "firmware", b"firmware", "fix", b"fix", "kind", b"kind", "pdi", b"pdi", "proven_edges", b"proven_edges", "standing", b"standing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_key_id", b"device_key_id", "findings", b"findings", "firmware", b"firmware", "fix", b"fix", "kind", b"kind", "pdi", b"pdi", "proven_edges", b"proven_edges", "standing", b"standing", "void_ranges", b"void_ranges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeviceVerdict: _TypeAlias = DeviceVerdict  # noqa: Y015
+
+@_typing.final
+class VoidRange(_message.Message):
+    """A range that was dropped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANDMARK_KEY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    landmark_key_id: _builtins.bytes
+    """Key id of the landmark that the claims name, 32 bytes."""
+    reason: _reason_pb2.Reason.ValueType
+    """One of the reasons from 200 on."""
+    detail: _builtins.str
+    """What exactly, for a person."""
+    def __init__(
+        self,
+        *,
+        landmark_key_id: _builtins.bytes = ...,
+        reason: _reason_pb2.Reason.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "landmark_key_id", b"landmark_key_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoidRange: _TypeAlias = VoidRange  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):

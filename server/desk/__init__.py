@@ -1,0 +1,1 @@
+"""What follows from attestations, or from their absence, after they are stored."""

@@ -1,0 +1,1 @@
+"""One attestation's way in: challenges, range orders, verification, commit."""

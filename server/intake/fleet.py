@@ -1,0 +1,84 @@
+"""A hot snapshot of the records that every challenge needs: the landmarks, with their endpoints.
+
+It is read again when the store's records number has grown, by whichever process. A challenge keeps the snapshot that
+was in force when it was issued, and its verdict is made under that one.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from server.store.types import LandmarkRecord
+from verifier.limits import MAX_CACHED_CHAINS
+from verifier.place.landmarks import LandmarkRegistry
+from verifier.units import ChainId, LandmarkKeyId
+
+
+class RecordSource(Protocol):
+    """What the fleet reads; `server.store.store.Store` is one."""
+
+    async def records_number(self) -> int:
+        """Return a number that grows with each change of a record."""
+
+    async def load_landmark_records(self) -> list[LandmarkRecord]:
+        """Return the current revision of every landmark."""
+
+    async def load_chains(self, chain_ids: Sequence[ChainId]) -> dict[ChainId, tuple[bytes, ...]]:
+        """Return the chains that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Records as of one records number."""
+
+    number: int
+    registry: LandmarkRegistry
+    endpoints: Mapping[LandmarkKeyId, tuple[str, ...]] = field(repr=False)
+
+
+class Fleet:
+    """Holds the newest snapshot, and the chains that agents need not send again."""
+
+    def __init__(self, source: RecordSource) -> None:
+        self._source = source
+        self._snapshot: Snapshot | None = None
+        self._loading = asyncio.Lock()
+        self._chains: OrderedDict[ChainId, tuple[bytes, ...]] = OrderedDict()
+
+    async def current(self) -> Snapshot:
+        """Return the records in force now; raises `StoreUnavailableError`."""
+        number = await self._source.records_number()
+        if self._snapshot is not None and self._snapshot.number >= number:
+            return self._snapshot
+        async with self._loading:
+            if self._snapshot is None or self._snapshot.number < number:
+                # The number is read first: a change in between only makes the next call load again.
+                number = await self._source.records_number()
+                records = await self._source.load_landmark_records()
+                registry = LandmarkRegistry.build(record.landmark for record in records)
+                self._snapshot = Snapshot(
+                    number, registry, {record.landmark.key_id: record.endpoints for record in records}
+                )
+            return self._snapshot
+
+    async def find_chains(self, chain_ids: Sequence[ChainId]) -> dict[ChainId, tuple[bytes, ...]]:
+        """Return those of these chains that were verified and stored before; raises `StoreUnavailableError`."""
+        missing = [chain_id for chain_id in chain_ids if chain_id not in self._chains]
+        found = await self._source.load_chains(missing) if missing else {}
+        self.keep_chains(found)
+        result = {}
+        for chain_id in chain_ids:
+            # `found` first: the cache may be smaller than one host's list.
+            if (chain := found.get(chain_id) or self._chains.get(chain_id)) is not None:
+                result[chain_id] = chain
+        return result
+
+    def keep_chains(self, chains: Mapping[ChainId, tuple[bytes, ...]]) -> None:
+        """Remember chains that are in the store."""
+        for chain_id, chain in chains.items():
+            self._chains[chain_id] = chain
+            self._chains.move_to_end(chain_id)
+        while len(self._chains) > MAX_CACHED_CHAINS:
+            self._chains.popitem(last=False)

@@ -1,0 +1,252 @@
+"""From evidence to verdict: load what the batch needs, verify, make it durable, answer. In this order.
+
+A verdict leaves only after its commit (docs/protocol.md A6). Verification runs inline, on the loop's own thread: awscrt
+holds the interpreter lock, so a thread would gain nothing (DESIGN §8). The loop breathes between two attestations. A
+store fault leaves as `StoreUnavailableError` and never becomes a verdict.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from server.intake.challenges import DrawnChallenge
+from server.intake.fleet import Fleet, Snapshot
+from server.store.errors import RepeatedChallengeError
+from server.store.types import AttestationRecord
+from server.telemetry import Telemetry
+from verifier.continuity import DeviceState
+from verifier.errors import EvidenceError, Reason
+from verifier.evidence.attestation import UnverifiedAttestation
+from verifier.evidence.chain import chain_id
+from verifier.evidence.claims import parse_claims
+from verifier.license import Deployment
+from verifier.units import ChainId, Pdi
+from verifier.verdict import Rejection, Verdict
+from verifier.verifier import Inputs, Verifier
+
+Chain = tuple[bytes, ...]
+
+
+class BusyError(Exception):
+    """More is asked of this server than it takes.
+
+    Attributes:
+        retry_after_s: When to come back.
+    """
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Who sent an attestation, from its certificate."""
+
+    agent: str
+    licensee: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An attestation with the challenge that it spent; `spent` is None when it named none that was open.
+
+    Attributes:
+        attestation: The evidence.
+        spent: Its challenge, with the records that were in force when it was issued.
+        named_chains: Chains that the server said it knows, on this stream.
+    """
+
+    attestation: UnverifiedAttestation
+    spent: tuple[DrawnChallenge, Snapshot] | None
+    named_chains: AbstractSet[ChainId]
+
+
+class Commits(Protocol):
+    """What the pipeline needs of `server.store.store.Store`."""
+
+    async def load_inputs(self, pdis: Sequence[Pdi]) -> tuple[dict[Pdi, Deployment], dict[Pdi, DeviceState]]:
+        """Return deployments and last accepted states."""
+
+    async def commit(self, batch: Sequence[AttestationRecord]) -> None:
+        """Return once all records are durable."""
+
+
+class Pipeline:
+    """One for each process; the streams share its bounds."""
+
+    def __init__(
+        self, store: Commits, fleet: Fleet, verifier: Verifier, telemetry: Telemetry, max_bytes_in_flight: int
+    ) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._verifier = verifier
+        self._telemetry = telemetry
+        self._max_bytes = max_bytes_in_flight
+        self._bytes = 0
+
+    @contextlib.contextmanager
+    def hold(self, size_bytes: int) -> Iterator[None]:
+        """Count a batch as in flight; raises `BusyError` when it would be too much. A batch alone is always taken."""
+        if self._bytes and self._bytes + size_bytes > self._max_bytes:
+            raise BusyError("too much evidence in flight", retry_after_s=1.0)
+        self._bytes += size_bytes
+        self._telemetry.bytes_in_flight.set(self._bytes)
+        try:
+            yield
+        finally:
+            self._bytes -= size_bytes
+            self._telemetry.bytes_in_flight.set(self._bytes)
+
+    async def process(
+        self, batch: Sequence[Submission], sent_chains: Sequence[Chain], reporter: Reporter, now: datetime
+    ) -> tuple[list[Verdict], frozenset[ChainId]]:
+        """Return the verdicts, in the order of the batch, and the chains that are known from now on.
+
+        Args:
+            batch: Attestations of one stream.
+            sent_chains: Chains that came with the batch, DER, leaf first.
+            reporter: Who sent it.
+            now: Arrival, aware.
+
+        Raises:
+            StoreUnavailableError: Nothing was decided.
+        """
+        # A chain is known by what it is, never by the id that came with it (docs/protocol.md I8).
+        sent = {chain_id(chain): chain for chain in sent_chains}
+        named = [
+            report.chain_id for s in batch for report in s.attestation.reports if report.chain_id in s.named_chains
+        ]
+        kept = await self._fleet.find_chains(named) if named else {}
+        devices = {pdi for submission in batch if submission.spent for pdi in _stated_devices(submission.attestation)}
+        deployments, last = await self._store.load_inputs(sorted(devices)) if devices else ({}, {})
+
+        verdicts: list[Verdict] = []
+        records: list[AttestationRecord] = []
+        for submission in batch:
+            verdict = self._verify(submission, sent, kept, deployments, last, reporter, now)
+            verdicts.append(verdict)
+            if submission.spent is not None:
+                new = {d.chain_id: sent[d.chain_id] for d in verdict.devices if d.chain_id in sent}
+                drawn = submission.spent[0]
+                records.append(
+                    AttestationRecord(
+                        verdict,
+                        submission.attestation,
+                        drawn.issued,
+                        drawn.preimage,
+                        reporter.agent,
+                        reporter.licensee,
+                        new,
+                    )
+                )
+            await asyncio.sleep(0)
+        verdicts = await self._commit(records, verdicts)
+        # Only now are these chains known: verified and stored.
+        learned = {key: chain for record in records for key, chain in record.new_chains.items()}
+        self._fleet.keep_chains({key: tuple(chain) for key, chain in learned.items()})
+        for verdict in verdicts:
+            self._tell(verdict, reporter)
+        return verdicts, frozenset(learned)
+
+    def _verify(
+        self,
+        submission: Submission,
+        sent: Mapping[ChainId, Chain],
+        kept: Mapping[ChainId, Chain],
+        deployments: Mapping[Pdi, Deployment],
+        last: Mapping[Pdi, DeviceState],
+        reporter: Reporter,
+        now: datetime,
+    ) -> Verdict:
+        attestation = submission.attestation
+        if submission.spent is None:
+            return _unknown_challenge(attestation, now)
+        drawn, snapshot = submission.spent
+        chains = dict(sent)
+        for report in attestation.reports:
+            if report.chain_id in submission.named_chains and report.chain_id in kept:
+                chains[report.chain_id] = kept[report.chain_id]
+        inputs = Inputs(
+            now=now,
+            challenge=drawn.issued,
+            reporter_licensee=reporter.licensee,
+            chains=chains,
+            landmarks=snapshot.registry,
+            deployments=deployments,
+            last=last,
+        )
+        begin = time.perf_counter()
+        verdict = self._verifier.verify(attestation, inputs)
+        self._telemetry.verify_seconds.observe(time.perf_counter() - begin)
+        return verdict
+
+    async def _commit(self, records: Sequence[AttestationRecord], verdicts: list[Verdict]) -> list[Verdict]:
+        if not records:
+            return verdicts
+        begin = time.perf_counter()
+        try:
+            await self._store.commit(records)
+        except RepeatedChallengeError as error:
+            # Spent on another stream or node; the store alone can know that (docs/protocol.md CH2).
+            attestations = {record.verdict.challenge: record.attestation for record in records}
+            return [
+                _unknown_challenge(attestations[v.challenge], v.received_at) if v.challenge in error.challenges else v
+                for v in verdicts
+            ]
+        finally:
+            self._telemetry.commit_seconds.observe(time.perf_counter() - begin)
+        return verdicts
+
+    def _tell(self, verdict: Verdict, reporter: Reporter) -> None:
+        """One event an attestation, and its metrics."""
+        log = structlog.get_logger().bind(agent=reporter.agent, licensee=reporter.licensee)
+        log = log.bind(host=verdict.host_id, challenge=verdict.challenge.hex())
+        if verdict.rejection is not None:
+            self._telemetry.attestations.labels("rejected").inc()
+            self._telemetry.rejections.labels(verdict.rejection.reason.name).inc()
+            log.warning(
+                "attestation", result="rejected", reason=verdict.rejection.reason.name, detail=verdict.rejection.detail
+            )
+            return
+        refused: dict[str, int] = {}
+        for report in verdict.report_rejections:
+            name = report.rejection.reason.name
+            refused[name] = refused.get(name, 0) + 1
+            self._telemetry.rejections.labels(name).inc()
+        found: dict[str, int] = {}
+        for void in (void for device in verdict.devices for void in device.void_ranges):
+            self._telemetry.void_ranges.labels(void.reason.name).inc()
+        for finding in (finding for device in verdict.devices for finding in device.findings):
+            found[finding.reason.name] = found.get(finding.reason.name, 0) + 1
+            self._telemetry.findings.labels(finding.reason.name).inc()
+        result = "partial" if refused else "accepted"
+        self._telemetry.attestations.labels(result).inc()
+        log = log.bind(result=result, devices=len(verdict.devices), refused=refused, findings=found)
+        log.bind(presence_proven=sum(device.presence_proven for device in verdict.devices)).info("attestation")
+
+
+def _stated_devices(attestation: UnverifiedAttestation) -> tuple[Pdi, ...]:
+    """Return whose records to load.
+
+    The claims name every device that can get a verdict: the verifier refuses a report of any other (docs/protocol.md
+    CL2). So a host cannot keep a device's past out of its verdict, as it could if the inventory decided.
+    """
+    try:
+        attestation.check_limits()
+        return parse_claims(attestation.claims).devices
+    except EvidenceError:
+        return ()  # the verifier says why, in its verdict
+
+
+def _unknown_challenge(attestation: UnverifiedAttestation, now: datetime) -> Verdict:
+    detail = "this challenge is not open for this host on this stream"
+    rejection = Rejection(Reason.CHALLENGE_UNKNOWN, detail)
+    return Verdict(attestation.host_id, attestation.challenge, now, rejection, (), ())

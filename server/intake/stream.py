@@ -1,0 +1,326 @@
+"""One Attest stream, from inventory to verdict, for many hosts at once (docs/protocol.md §9).
+
+Knows the order of messages and when the next challenge comes; not protobuf, nor who the peer may be. A message that
+comes too late or twice is
+dropped: it can only steer. What a stream cannot decide ends it with an error, which server/rpc/status.py turns into a
+    gRPC status.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from server.intake.challenges import ChallengeBook, DrawnChallenge
+from server.intake.fleet import Fleet, Snapshot
+from server.intake.pipeline import BusyError, Chain, Commits, Pipeline, Reporter, Submission
+from server.intake.ranging_plan import ListedDevice, PlanSettings, RangeStep, RangingPlan, choose_rangers
+from server.telemetry import Telemetry
+from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
+from verifier.license import Deployment
+from verifier.limits import CHALLENGE_LIFE
+from verifier.units import ChainId, Challenge, Pdi
+from verifier.verdict import Verdict
+
+BATCHES_IN_FLIGHT = 4
+"""Of one stream. Enough that a commit never leaves the verifier idle; behind them the stream is simply not read."""
+
+SHORTEST_INTERVAL_S = 1.0
+JITTER = 0.25
+"""An agent must not know when the next challenge comes."""
+
+
+class StoppingError(Exception):
+    """This server goes away; the agent should come back to it or to another."""
+
+
+class Drain:
+    """Lets a server end its streams when what is in flight is answered."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self._streams = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[None]:
+        """Hold the drain open while a stream runs."""
+        self._streams += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self._streams -= 1
+            if not self._streams:
+                self._empty.set()
+
+    async def wait(self) -> None:
+        """Tell all streams to end, and return when they have."""
+        self.stopping.set()
+        await self._empty.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """A host's devices, in its own words (A1)."""
+
+    host_id: str
+    devices: tuple[ListedDevice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RangeResults:
+    """The receipts of one step, by device. They choose the next landmarks and are no evidence."""
+
+    host_id: str
+    challenge: Challenge
+    step: int
+    receipts: Mapping[Pdi, Sequence[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationBatch:
+    """Attestations of one or many hosts, the chains that came with them, and their size on the wire."""
+
+    attestations: tuple[UnverifiedAttestation, ...]
+    chains: tuple[Chain, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewChallenge:
+    """A challenge to send, with the chains of the inventory that need not be sent again (A4)."""
+
+    issued: IssuedChallenge
+    known_chains: tuple[ChainId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """A step of range orders to send."""
+
+    issued: IssuedChallenge
+    step: RangeStep
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Durable verdicts to send, in the order of the batch, and the chains that are known from now on."""
+
+    verdicts: tuple[Verdict, ...]
+    known_chains: tuple[ChainId, ...]
+
+
+Incoming = Inventory | RangeResults | AttestationBatch
+Outgoing = NewChallenge | Orders | Verdicts
+Send = Callable[[Outgoing], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What all streams of a process share.
+
+    Attributes:
+        interval_s: Seconds between two challenges of a host; None: half of the shortest cadence among its licenses.
+        unlicensed_interval_s: The same for a host without a licensed device.
+        max_hosts: Hosts on one stream.
+        clock: The time now, aware.
+        rng: Source of jitter and of the choice of devices.
+        drain: Ends the streams when the server stops.
+    """
+
+    store: Commits
+    fleet: Fleet
+    pipeline: Pipeline
+    plans: PlanSettings
+    telemetry: Telemetry
+    interval_s: float | None
+    unlicensed_interval_s: float
+    max_hosts: int
+    clock: Callable[[], datetime]
+    rng: random.Random
+    drain: Drain
+
+
+@dataclass(slots=True)
+class _Host:
+    host_id: str
+    devices: tuple[ListedDevice, ...]
+    interval_s: float = SHORTEST_INTERVAL_S
+    snapshot: Snapshot | None = None
+    plan: RangingPlan | None = None
+    timer: asyncio.TimerHandle | None = None
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class AttestStream:
+    """One stream. `run` returns when the agent has sent its last message and everything it sent is answered."""
+
+    def __init__(self, intake: Intake, reporter: Reporter, send: Send) -> None:
+        self._intake = intake
+        self._reporter = reporter
+        self._send = send
+        self._book = ChallengeBook()
+        self._hosts: dict[str, _Host] = {}
+        self._named: set[ChainId] = set()
+        self._slots = asyncio.Semaphore(BATCHES_IN_FLIGHT)
+        self._batches: set[asyncio.Task[None]] = set()
+        self._ended = False
+
+    async def run(self, incoming: AsyncIterable[Incoming]) -> None:
+        """Take messages until the agent ends or the server stops.
+
+        Raises:
+            BusyError: Too much at once.
+            StoreUnavailableError: The store failed; nothing was decided.
+            StoppingError: The server goes away; what was in flight is answered.
+        """
+        telemetry = self._intake.telemetry
+        with self._intake.drain.stream(), telemetry.streams.track_inprogress():
+            await self._run(incoming)
+
+    async def _run(self, incoming: AsyncIterable[Incoming]) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watch = tasks.create_task(self._leave_when_stopping())
+                async for message in incoming:
+                    await self._take(message, tasks)
+                self._end()
+                await asyncio.gather(*self._batches)
+                watch.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group  # the first fault ends the stream; the others follow from it
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Ask nothing more. The book dies with the stream and spends its challenges (docs/protocol.md CH2)."""
+        self._ended = True
+        for host in self._hosts.values():
+            if host.timer is not None:
+                host.timer.cancel()
+
+    async def _leave_when_stopping(self) -> None:
+        await self._intake.drain.stopping.wait()
+        self._end()
+        await asyncio.gather(*self._batches)
+        raise StoppingError
+
+    async def _take(self, message: Incoming, tasks: asyncio.TaskGroup) -> None:
+        match message:
+            case Inventory():
+                await self._take_inventory(message, tasks)
+            case RangeResults():
+                await self._take_results(message)
+            case AttestationBatch():
+                await self._take_batch(message, tasks)
+
+    async def _take_inventory(self, inventory: Inventory, tasks: asyncio.TaskGroup) -> None:
+        host = self._hosts.get(inventory.host_id)
+        if host is None:
+            if len(self._hosts) >= self._intake.max_hosts:
+                raise BusyError(f"more than {self._intake.max_hosts} hosts on one stream", retry_after_s=60.0)
+            host = self._hosts[inventory.host_id] = _Host(inventory.host_id, inventory.devices)
+        host.devices = inventory.devices
+        await self._ask(host, tasks)
+
+    async def _ask(self, host: _Host, tasks: asyncio.TaskGroup) -> None:
+        """Issue the host's next challenge and its first orders."""
+        intake = self._intake
+        async with host.asking:
+            snapshot = await intake.fleet.current()
+            deployments, last = await intake.store.load_inputs(sorted({device.pdi for device in host.devices}))
+            known = tuple(await intake.fleet.find_chains([device.chain_id for device in host.devices]))
+            if self._ended:
+                return
+            if self._book.drop(host.host_id):
+                intake.telemetry.challenges_lapsed.inc()
+            now = intake.clock()
+            issued = self._book.issue(host.host_id, now).issued
+            intake.telemetry.challenges.inc()
+            rangers = choose_rangers(host.devices, deployments, last, intake.rng)
+            host.snapshot, host.plan = (
+                snapshot,
+                RangingPlan(intake.plans, issued, snapshot.registry, snapshot.endpoints, rangers),
+            )
+            host.interval_s = self._interval_s(deployments)
+            self._named.update(known)
+            # Unless it is answered, the challenge lapses, and then the host is asked again.
+            self._arm(host, CHALLENGE_LIFE.total_seconds() * (1 + JITTER * intake.rng.random()), tasks)
+            await self._send(NewChallenge(issued, known))
+            await self._order(issued, host.plan)
+
+    async def _order(self, issued: IssuedChallenge, plan: RangingPlan) -> None:
+        step = plan.next_step(self._intake.clock())
+        self._intake.telemetry.ranges_ordered.inc(len(step.orders))
+        # The next orders follow only the results of these; see `_take_results`.
+        await self._send(Orders(issued, step))
+
+    async def _take_results(self, results: RangeResults) -> None:
+        host = self._hosts.get(results.host_id)
+        drawn = self._book.find(results.host_id, results.challenge)
+        if host is None or drawn is None or host.plan is None:
+            return
+        if host.plan.is_final or results.step != host.plan.step_number:
+            return
+        host.plan.add_results(results.receipts)
+        await self._order(drawn.issued, host.plan)
+
+    async def _take_batch(self, batch: AttestationBatch, tasks: asyncio.TaskGroup) -> None:
+        now = self._intake.clock()
+        submissions = [self._spend(attestation) for attestation in batch.attestations]
+        await self._slots.acquire()
+        task = tasks.create_task(self._answer(batch, submissions, now, tasks))
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
+
+    def _spend(self, attestation: UnverifiedAttestation) -> Submission:
+        host = self._hosts.get(attestation.host_id)
+        spent: tuple[DrawnChallenge, Snapshot] | None = None
+        if host is not None and host.snapshot is not None:
+            drawn = self._book.spend(attestation.host_id, attestation.challenge)
+            spent = (drawn, host.snapshot) if drawn is not None else None
+        return Submission(attestation, spent, self._named)
+
+    async def _answer(
+        self, batch: AttestationBatch, submissions: Sequence[Submission], now: datetime, tasks: asyncio.TaskGroup
+    ) -> None:
+        try:
+            with self._intake.pipeline.hold(batch.size_bytes):
+                verdicts, learned = await self._intake.pipeline.process(submissions, batch.chains, self._reporter, now)
+            self._named.update(learned)
+            for submission, verdict in zip(submissions, verdicts, strict=True):
+                host = self._hosts.get(verdict.host_id)
+                if host is not None and submission.spent is not None and not self._book.is_open(host.host_id):
+                    self._arm_next(host, verdict, tasks)
+            # docs/protocol.md A6: `process` has returned, so the commit is durable.
+            await self._send(Verdicts(tuple(verdicts), tuple(learned)))
+        finally:
+            self._slots.release()  # only now: an agent that does not read must not pile up verdicts here
+
+    def _arm_next(self, host: _Host, verdict: Verdict, tasks: asyncio.TaskGroup) -> None:
+        interval_s = host.interval_s
+        if verdict.rejection is not None:
+            interval_s = min(interval_s, CHALLENGE_LIFE.total_seconds())
+        self._arm(host, interval_s * self._intake.rng.uniform(1 - JITTER, 1 + JITTER), tasks)
+
+    def _arm(self, host: _Host, delay_s: float, tasks: asyncio.TaskGroup) -> None:
+        if host.timer is not None:
+            host.timer.cancel()
+        if not self._ended:
+            host.timer = asyncio.get_running_loop().call_later(delay_s, self._ask_again, host, tasks)
+
+    def _ask_again(self, host: _Host, tasks: asyncio.TaskGroup) -> None:
+        if not self._ended:
+            tasks.create_task(self._ask(host, tasks))
+
+    def _interval_s(self, deployments: Mapping[Pdi, Deployment]) -> float:
+        if self._intake.interval_s is not None:
+            return self._intake.interval_s
+        if not deployments:
+            return self._intake.unlicensed_interval_s
+        shortest: timedelta = min(deployment.license.cadence for deployment in deployments.values())
+        return max(SHORTEST_INTERVAL_S, shortest.total_seconds() / 2)

@@ -1,0 +1,130 @@
+"""The command `trigpoint-server`: makes what a server needs, checks a configuration, serves.
+
+Exit codes: 0 done or drained, 1 could not serve, 2 wrong usage or configuration. `serve` prints one JSON line on stdout
+when it is ready; logs go to stderr.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+import uvloop
+
+from server import pki
+from server.app import App
+from server.config import Config, ConfigError, load_config
+from server.spiffe import Peer, Role, SpiffeError, check_trust_domain
+from server.store.errors import StoreError
+from server.telemetry import configure_logging
+
+cli = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The Trigpoint server."
+)
+_USAGE = 2
+_FAILED = 1
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The server's TOML file.")]
+FolderArgument = Annotated[Path, typer.Argument(help="Folder that `init` made, or makes.")]
+
+
+@cli.command("init")
+def init_command(
+    folder: FolderArgument,
+    host: Annotated[
+        list[str] | None, typer.Option(help="Name or address in the server certificate; may be repeated.")
+    ] = None,
+    trust_domain: Annotated[str, typer.Option(help="Trust domain of the peers' SPIFFE IDs.")] = "trigpoint.example",
+    address: Annotated[str, typer.Option(help="Address to listen on, written into server.toml.")] = "127.0.0.1:7443",
+) -> None:
+    """Make a CA, a server certificate, a ticket key and a commented server.toml. Overwrites nothing."""
+    try:
+        pki.init(folder, host or pki.DEFAULT_HOSTS, check_trust_domain(trust_domain), address)
+    except (pki.PkiError, SpiffeError, OSError, ValueError) as error:
+        _stop(str(error))
+    typer.echo(
+        f"made {folder}; next: put the vendor's roots and reference values there, then read {folder / 'server.toml'}",
+        err=True,
+    )
+
+
+@cli.command("issue")
+def issue_command(
+    folder: FolderArgument,
+    role: Annotated[Role, typer.Argument(help="What the peer may do.")],
+    name: Annotated[str, typer.Argument(help="The peer's name; a landmark's id. Names the files too.")],
+    licensee: Annotated[str, typer.Option(help="Agents only: the licensee that it reports for.")] = "",
+) -> None:
+    """Issue a client certificate: NAME.pem and NAME.key in the folder."""
+    try:
+        peer = Peer(role, name, licensee)
+        certificate, key = pki.issue(folder, peer, peer.path.rpartition("/")[2])
+    except (pki.PkiError, SpiffeError, OSError) as error:
+        _stop(str(error))
+    typer.echo(json.dumps({"certificate": str(certificate), "key": str(key)}))
+
+
+@cli.command("ticket-key")
+def ticket_key_command(folder: FolderArgument) -> None:
+    """Print the public ticket key, which every landmark must know, as 64 hex digits."""
+    try:
+        key = pki.load_ed25519_key(folder / "ticket.key")
+    except pki.PkiError as error:
+        _stop(str(error))
+    typer.echo(pki.public_bytes(key).hex())
+
+
+@cli.command("check")
+def check_command(config: ConfigOption) -> None:
+    """Check a configuration and every file that it names; print all that is wrong."""
+    configure_logging()
+    _load(config)
+    typer.echo(f"{config}: good", err=True)
+
+
+@cli.command("serve")
+def serve_command(config: ConfigOption) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    configure_logging()
+    app = _load(config)
+    try:
+        code = uvloop.run(_serve(app))
+    except (StoreError, OSError) as error:
+        structlog.get_logger().error("cannot serve", error=str(error))
+        raise typer.Exit(_FAILED) from error
+    raise typer.Exit(code)
+
+
+async def _serve(app: App) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with app.running() as bound:
+        sys.stdout.write(json.dumps({"ready": True, "address": bound.address, "http": bound.http_address}) + "\n")
+        sys.stdout.flush()
+        await stopping.wait()
+    return 0
+
+
+def _load(path: Path) -> App:
+    try:
+        config: Config = load_config(path)
+        return App.build(config)
+    except ConfigError as error:
+        _stop(*error.problems)
+
+
+def _stop(*problems: str) -> NoReturn:
+    for problem in problems:
+        typer.echo(problem, err=True)
+    raise typer.Exit(_USAGE)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()

@@ -1,0 +1,53 @@
+"""`grpc.health.v1.Health`: NOT_SERVING from a fault of the store until a write succeeds again."""
+
+from collections.abc import Sequence
+
+import structlog
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio
+
+from server.telemetry import Telemetry
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Health:
+    """The health of all services, which is one: they share the store.
+
+    Args:
+        services: Full names; the empty one, the server as a whole, comes besides.
+        telemetry: Shows the store's health too.
+    """
+
+    def __init__(self, services: Sequence[str], telemetry: Telemetry) -> None:
+        self.servicer = aio.HealthServicer()
+        self._names = ("", *services)
+        self._telemetry = telemetry
+        self._serving = False
+        self._stopped = False
+
+    def is_serving(self) -> bool:
+        """Whether callers should come here."""
+        return self._serving and not self._stopped
+
+    async def store_answered(self) -> None:
+        """Note that a write succeeded."""
+        await self._set(serving=True)
+
+    async def store_failed(self) -> None:
+        """Note that the store failed."""
+        await self._set(serving=False)
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING from now on."""
+        self._stopped = True
+        await self.servicer.enter_graceful_shutdown()
+
+    async def _set(self, *, serving: bool) -> None:
+        self._telemetry.store_up.set(serving)
+        if serving != self._serving:
+            structlog.get_logger().info("health", serving=serving)
+        self._serving = serving
+        for name in self._names:
+            await self.servicer.set(name, _SERVING if serving else _NOT_SERVING)

@@ -1,0 +1,258 @@
+"""Deployment files: bytes to rows, row by row, and every error with its row.
+
+A file is never held in memory: it is spooled to disk, cut into rows, checked and staged there. Columns are rows.py's
+business, what stands in the store already is the store's.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from json import JSONDecodeError
+from typing import IO, Any
+
+from trigpoint.v1 import licensing_pb2
+
+from server.rpc.rows import COLUMN_OF, COLUMNS, REQUIRED, RowProblem, read_row
+from server.store.staging import Staging
+from verifier.license import Deployment
+
+MAX_LISTED_ERRORS = 1_000
+MAX_VALUE = 200
+MAX_MESSAGE = 500
+MAX_ROW_CHARACTERS = 65_536
+"""A row has about 200 characters. Without a bound one endless row would be held in memory whole."""
+
+_READ_CHARACTERS = 65_536
+
+
+class FileError(Exception):
+    """The file cannot be read on. What stands before is reported too.
+
+    Attributes:
+        row: Row number, 0 for the file as a whole.
+        column: The column it concerns, or empty.
+        value: As it stands in the file.
+        message: What is wrong.
+    """
+
+    def __init__(self, row: int, message: str, column: str = "", value: str = "") -> None:
+        super().__init__(message)
+        self.row = row
+        self.column = column
+        self.value = value
+        self.message = message
+
+
+@dataclass(slots=True)
+class Reading:
+    """What reading a file came to. `errors` holds the first 1,000."""
+
+    row_count: int = 0
+    error_count: int = 0
+    errors: list[licensing_pb2.ImportRowError] = field(default_factory=list)
+
+    def add_error(self, row: int, column: str, value: object, message: str) -> None:
+        """Count one error and list it while there is room."""
+        self.error_count += 1
+        if len(self.errors) < MAX_LISTED_ERRORS:
+            text = value if isinstance(value, str) else json.dumps(value)
+            self.errors.append(
+                licensing_pb2.ImportRowError(
+                    row=row,
+                    field=_sendable(column[:MAX_VALUE]),
+                    value=_sendable(text[:MAX_VALUE]),
+                    message=_sendable(message[:MAX_MESSAGE]),
+                )
+            )
+
+
+def read_file(
+    file: IO[bytes], file_format: licensing_pb2.ImportFormat.ValueType, countries: Collection[str], staging: Staging
+) -> Reading:
+    """Read all rows of a file and stage the good ones.
+
+    Args:
+        file: At its start.
+        file_format: CSV or JSON.
+        countries: Codes of countries whose borders are known.
+        staging: Where rows are kept and compared with each other.
+    """
+    reading = Reading()
+    try:
+        rows = _csv_rows(file) if file_format == licensing_pb2.IMPORT_FORMAT_CSV else _json_rows(file)
+        for number, values in rows:
+            reading.row_count += 1
+            if isinstance(values, RowProblem):
+                reading.add_error(number, values.column, "", values.message)
+                continue
+            _read_one(reading, number, values, countries, staging)
+    except FileError as error:
+        reading.add_error(error.row, error.column, error.value, error.message)
+    except UnicodeDecodeError as error:
+        reading.add_error(0, "", "", f"not UTF-8: {error.reason} after row {reading.row_count}")
+    return reading
+
+
+def _read_one(
+    reading: Reading, number: int, values: Mapping[str, object], countries: Collection[str], staging: Staging
+) -> None:
+    read = read_row(values, countries)
+    if not isinstance(read, Deployment):
+        for problem in read:
+            reading.add_error(number, problem.column, values.get(problem.column, ""), problem.message)
+        return
+    for clash in staging.add(number, read):
+        column = COLUMN_OF[clash.condition]
+        if clash.condition == "pdi":
+            message = f"rows {clash.other_line} and {number} name the same device"
+        else:
+            message = f"rows {clash.other_line} and {number} of license {read.license.number} differ in {column}"
+        reading.add_error(number, column, values.get(column, ""), message)
+
+
+def _csv_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, object] | RowProblem]]:
+    """Yield numbered rows of RFC 4180 CSV. A row without any value is counted, and skipped."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    lines = csv.reader(_bounded_lines(text), strict=True)
+    number = 0
+    try:
+        header = next(lines, None)
+        if header is None:
+            raise FileError(0, "the file is empty; its first row must name the columns")
+        columns = _header(header)
+        for number, fields in enumerate(lines, start=1):
+            if not any(fields):
+                continue
+            if len(fields) != len(columns):
+                yield number, RowProblem("", f"has {len(fields)} fields; the header has {len(columns)}")
+            else:
+                yield number, {name: value for name, value in zip(columns, fields, strict=True) if value.strip()}
+    except csv.Error as error:
+        raise FileError(number + 1, f"not RFC 4180 CSV: {error}") from error
+    finally:
+        text.detach()
+
+
+def _header(header: list[str]) -> list[str]:
+    columns = [name.strip() for name in header]
+    for name in columns:
+        if name not in COLUMNS:
+            raise FileError(0, f"unknown column; the columns are {', '.join(COLUMNS)}", name, name)
+        if columns.count(name) > 1:
+            raise FileError(0, "the header names this column twice", name, name)
+    for name in REQUIRED:
+        if name not in columns:
+            raise FileError(0, "the header lacks this column", name)
+    return columns
+
+
+def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """Yield lines; csv bounds its fields (128 KiB), but would hold a line of any length."""
+    while line := text.readline(MAX_ROW_CHARACTERS):
+        if len(line) == MAX_ROW_CHARACTERS:
+            raise FileError(0, f"a line has more than {MAX_ROW_CHARACTERS} characters")
+        yield line
+
+
+def _json_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, object] | RowProblem]]:
+    """Yield the numbered objects of one JSON array, reading on as they are asked for."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig")
+    try:
+        cutter = _Cutter(text)
+        cutter.expect("[", 0, "the file must be a JSON array of objects")
+        number = 0
+        if cutter.peek() != "]":
+            while True:
+                number += 1
+                yield number, cutter.take_object(number)
+                if cutter.peek() != ",":
+                    break
+                cutter.expect(",", number, "")
+        cutter.expect("]", number, f"expected , or ] after row {number}")
+        if cutter.peek():
+            raise FileError(0, "something follows the JSON array")
+    finally:
+        text.detach()
+
+
+class _Cutter:
+    """Cuts a JSON text into values, holding one of them at a time."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._buffer = ""
+        self._at = 0
+        self._decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+    def peek(self) -> str:
+        """Return the next character that is no blank, and stay before it; empty at the end."""
+        while True:
+            while self._at < len(self._buffer):
+                if self._buffer[self._at] not in " \t\r\n":
+                    return self._buffer[self._at]
+                self._at += 1
+            if not self._read_on():
+                return ""
+
+    def expect(self, character: str, row: int, message: str) -> None:
+        """Step over a character."""
+        if self.peek() != character:
+            raise FileError(row, message)
+        self._at += 1
+
+    def take_object(self, row: int) -> Mapping[str, object] | RowProblem:
+        """Take the object that begins here."""
+        if self.peek() != "{":
+            raise FileError(row, "a row must be a JSON object")
+        while True:
+            # An object ends in its own brace, so a cut one never parses as a shorter one.
+            try:
+                value, end = self._decoder.raw_decode(self._buffer, self._at)
+            except _KeyRepeatedError as error:
+                raise FileError(row, f"the key {error} stands twice") from error
+            except JSONDecodeError as error:
+                if len(self._buffer) - self._at > MAX_ROW_CHARACTERS:
+                    raise FileError(row, f"no JSON object within {MAX_ROW_CHARACTERS} characters") from error
+                if not self._read_on():
+                    raise FileError(row, f"not JSON: {error.msg}") from error
+            except (RecursionError, ValueError) as error:
+                raise FileError(row, f"not a row: {error}") from error
+            else:
+                self._at = end
+                return _flat(value)
+
+    def _read_on(self) -> bool:
+        more = self._text.read(_READ_CHARACTERS)
+        self._buffer = self._buffer[self._at :] + more
+        self._at = 0
+        return bool(more)
+
+
+class _KeyRepeatedError(ValueError):
+    pass
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _KeyRepeatedError(next(name for name in names if names.count(name) > 1))
+    return values
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _flat(values: Mapping[str, object]) -> Mapping[str, object] | RowProblem:
+    for name, value in values.items():
+        if isinstance(value, list | dict):
+            return RowProblem(name, "must be text or a number")
+    return values
+
+
+def _sendable(text: str) -> str:
+    """Make it valid UTF-8: JSON may escape half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,202 @@
+"""LicensingService: deployments in, devices and how they stand out. Who may call stands in access.py."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import IO
+
+from trigpoint.v1 import licensing_pb2, licensing_pb2_grpc
+
+from server.desk.watch import DeviceWatch
+from server.rpc.convert import timestamp_to_proto
+from server.rpc.convert_records import device_name, device_to_proto, pdi_from_name
+from server.rpc.errors import InvalidArgumentError, NotFoundError
+from server.rpc.filters import parse_filter
+from server.rpc.handlers import Context
+from server.rpc.imports import read_file
+from server.rpc.pages import page_size, read_token, write_token
+from server.store import DeviceFilter, DeviceRecord, Store
+from server.store.staging import Staging
+from verifier.units import Pdi
+
+MAX_PIECE_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 30
+"""A million rows have about 200 MB."""
+
+SPOOL_BYTES = 1 << 20
+"""Files up to this size never touch the disk."""
+
+WATCH_PAGE = 500
+"""Devices in one message of a watch."""
+
+
+def utc_now() -> datetime:
+    """Return the current time."""
+    return datetime.now(UTC)
+
+
+class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
+    """Serves records of licensed devices.
+
+    Args:
+        store: Where they are kept.
+        watch: Says when they change.
+        country_codes: Codes of countries whose borders are known.
+        clock: Returns the current time, aware.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        watch: DeviceWatch,
+        country_codes: Collection[str],
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store = store
+        self._watch = watch
+        self._country_codes = frozenset(country_codes)
+        self._clock = clock
+
+    async def ImportDeployments(  # noqa: N802 - the schema's name
+        self, requests: AsyncIterator[licensing_pb2.ImportDeploymentsRequest], _context: Context
+    ) -> licensing_pb2.ImportDeploymentsResponse:
+        """Import a file: all rows or none. Errors in rows are an answer, not a status."""
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
+            options = await _receive(requests, file)
+            file.seek(0)
+            with Staging() as staging:
+                reading = await asyncio.to_thread(read_file, file, options.format, self._country_codes, staging)
+                response = licensing_pb2.ImportDeploymentsResponse(
+                    row_count=reading.row_count,
+                    errors=reading.errors,
+                    error_count=reading.error_count,
+                    validate_only=options.validate_only,
+                )
+                if not reading.error_count:
+                    counts = await self._store.import_deployments(
+                        staging.deployments(), self._clock(), validate_only=options.validate_only
+                    )
+                    response.created_count = counts.created
+                    response.updated_count = counts.updated
+                    response.unchanged_count = counts.unchanged
+                return response
+
+    async def GetDevice(  # noqa: N802 - the schema's name
+        self, request: licensing_pb2.GetDeviceRequest, _context: Context
+    ) -> licensing_pb2.GetDeviceResponse:
+        """Return one device."""
+        device = await self._store.get_device(pdi_from_name(request.name, "name"))
+        if device is None:
+            raise NotFoundError(request.name)
+        return licensing_pb2.GetDeviceResponse(device=device_to_proto(device))
+
+    async def ListDevices(  # noqa: N802 - the schema's name
+        self, request: licensing_pb2.ListDevicesRequest, _context: Context
+    ) -> licensing_pb2.ListDevicesResponse:
+        """Return a page in the order of names."""
+        chosen = parse_filter(request.filter)
+        size = page_size(request.page_size)
+        listed = f"devices {chosen!r}"
+        after = read_token(listed, request.page_token)
+        page = await self._store.list_devices(chosen, after=None if after is None else Pdi(after), limit=size)
+        return licensing_pb2.ListDevicesResponse(
+            devices=[device_to_proto(device) for device in page.devices],
+            next_page_token=write_token(listed, page.devices[-1].pdi) if page.more else "",
+            total_size=page.total,
+        )
+
+    async def WatchDevices(  # noqa: N802 - the schema's name
+        self, request: licensing_pb2.WatchDevicesRequest, _context: Context
+    ) -> AsyncIterator[licensing_pb2.WatchDevicesResponse]:
+        """Yield what matches, then what changes, until the caller ends the stream."""
+        chosen = parse_filter(request.filter)
+        if request.after_change_number < 0:
+            raise InvalidArgumentError("after_change_number", "must not be negative")
+        view = _View(chosen, resumed=request.after_change_number > 0)
+        after = request.after_change_number
+        if not after:
+            async for cursor, matching in self._standing(chosen):
+                view.sent.update(device.pdi for device in matching)
+                yield self._watched(matching, (), cursor)
+                after = cursor
+        async with aclosing(self._watch.changes(after)) as feed:
+            async for changes in feed:
+                devices, left = view.sort(changes.devices)
+                if devices or left:
+                    yield self._watched(devices, left, changes.change_number)
+
+    async def _standing(self, chosen: DeviceFilter) -> AsyncIterator[tuple[int, tuple[DeviceRecord, ...]]]:
+        """Yield all that match, page by page, at least one page. The cursor comes with the last one, 0 before."""
+        begun: int | None = None
+        last: Pdi | None = None
+        more = True
+        while more:
+            page = await self._store.list_devices(chosen, after=last, limit=WATCH_PAGE)
+            # What changes while later pages are read has a higher number than the first page's, and is sent again.
+            begun = page.change_number if begun is None else begun
+            more = page.more
+            last = page.devices[-1].pdi if page.devices else None
+            yield (0 if more else begun), page.devices
+
+    def _watched(
+        self, devices: Iterable[DeviceRecord], left: Iterable[Pdi], change_number: int
+    ) -> licensing_pb2.WatchDevicesResponse:
+        return licensing_pb2.WatchDevicesResponse(
+            devices=[device_to_proto(device) for device in devices],
+            left=[device_name(pdi) for pdi in left],
+            change_number=change_number,
+            read_time=timestamp_to_proto(self._clock()),
+        )
+
+
+class _View:
+    """What one watcher has been sent. One that goes on after a break may have been sent anything before it."""
+
+    def __init__(self, chosen: DeviceFilter, *, resumed: bool) -> None:
+        self._chosen = chosen
+        self._resumed = resumed
+        self._told_left: set[Pdi] = set()
+        self.sent: set[Pdi] = set()
+
+    def sort(self, changed: Iterable[DeviceRecord]) -> tuple[list[DeviceRecord], list[Pdi]]:
+        """Return the changed devices that match, and those that the watcher holds and that match no longer."""
+        devices: list[DeviceRecord] = []
+        left: list[Pdi] = []
+        for device in changed:
+            if self._chosen.matches(device):
+                devices.append(device)
+                self.sent.add(device.pdi)
+                self._told_left.discard(device.pdi)
+            elif device.pdi in self.sent or (self._resumed and device.pdi not in self._told_left):
+                left.append(device.pdi)
+                self.sent.discard(device.pdi)
+                self._told_left.add(device.pdi)
+        return devices, left
+
+
+async def _receive(
+    requests: AsyncIterator[licensing_pb2.ImportDeploymentsRequest], file: IO[bytes]
+) -> licensing_pb2.ImportOptions:
+    """Write the pieces of a file and return the options that came first."""
+    options: licensing_pb2.ImportOptions | None = None
+    size = 0
+    async for request in requests:
+        kind = request.WhichOneof("message")
+        if options is None:
+            if kind != "options":
+                raise InvalidArgumentError("options", "must be the first message")
+            options = request.options
+            if options.format not in (licensing_pb2.IMPORT_FORMAT_CSV, licensing_pb2.IMPORT_FORMAT_JSON):
+                raise InvalidArgumentError("options.format", "must be CSV or JSON")
+            continue
+        if kind != "data":
+            raise InvalidArgumentError("data", "only pieces of the file may follow the options")
+        size += len(request.data)
+        if len(request.data) > MAX_PIECE_BYTES or size > MAX_FILE_BYTES:
+            raise InvalidArgumentError("data", f"at most {MAX_PIECE_BYTES} bytes a piece and {MAX_FILE_BYTES} in all")
+        await asyncio.to_thread(file.write, request.data)
+    if options is None:
+        raise InvalidArgumentError("options", "must be the first message")
+    return options

@@ -1,0 +1,205 @@
+"""One row of a deployment file: its columns, what each may hold, and what they may hold together.
+
+docs/import.md tells it to people.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from verifier.license import Deployment, License, Presence
+from verifier.place.geodesy import Position
+from verifier.place.regions import Countries, Region, SiteDisc
+from verifier.units import CountryCode, Pdi
+
+MAX_CADENCE_S = 366 * 86_400
+MAX_SITE_RADIUS_KM = 1_000.0
+"""A site of a larger radius is a country's worth of land; a license that means that names the country."""
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
+"""RFC 3339 §5.6; finer than a microsecond is refused, since it would not be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """What is wrong with one column of a row. `column` is empty when it concerns the row."""
+
+    column: str
+    message: str
+
+
+def _text(value: object) -> object:
+    # A number where text belongs (a license number, in JSON) may have lost zeros or digits on its way.
+    if not isinstance(value, str):
+        raise ValueError("must be text")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value.strip()
+
+
+def _number(value: object) -> object:
+    # Python counts True as 1.
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - as above
+    return value
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must not hold control characters")
+    return value
+
+
+def _pdi(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{16}", value):
+        raise ValueError("must be the PDI as 16 hex digits")
+    return value.lower()
+
+
+def _when(value: str) -> str:
+    try:
+        if _DATE.fullmatch(value):
+            date.fromisoformat(value)
+            return value
+        if _TIME.fullmatch(value):
+            datetime.fromisoformat(value.upper())
+            return value
+    except ValueError:
+        pass
+    raise ValueError("must be an RFC 3339 date (2026-07-01) or time with its zone (2026-07-01T00:00:00Z)")
+
+
+Text = Annotated[str, BeforeValidator(_text), AfterValidator(_printable), Field(min_length=1, max_length=128)]
+When = Annotated[str, BeforeValidator(_text), AfterValidator(_when)]
+Seconds = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
+class DeploymentRow(BaseModel):
+    """The columns, each checked by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device_pdi: Annotated[str, BeforeValidator(_text), AfterValidator(_pdi)]
+    license_number: Text
+    licensee: Text
+    valid_from: When
+    valid_until: When
+    presence: Annotated[Literal["site", "country", "outside_prohibited"], BeforeValidator(_text)]
+    site_name: Text | None = None
+    site_latitude: Annotated[Real, Field(ge=-90, le=90)] | None = None
+    site_longitude: Annotated[Real, Field(ge=-180, le=180)] | None = None
+    site_radius_km: Annotated[Real, Field(gt=0, le=MAX_SITE_RADIUS_KM)] | None = None
+    country: Annotated[str, BeforeValidator(_text)] | None = None
+    cadence_s: Annotated[Seconds, Field(ge=1, le=MAX_CADENCE_S)]
+    grace_s: Annotated[Seconds, Field(ge=0, le=MAX_CADENCE_S)]
+
+
+COLUMNS: tuple[str, ...] = tuple(DeploymentRow.model_fields)
+REQUIRED = tuple(name for name, field in DeploymentRow.model_fields.items() if field.is_required())
+SITE_COLUMNS = ("site_name", "site_latitude", "site_longitude", "site_radius_km")
+
+COLUMN_OF = {
+    "pdi": "device_pdi",
+    "licensee": "licensee",
+    "valid_from": "valid_from",
+    "valid_until": "valid_until",
+    "presence": "presence",
+    "cadence": "cadence_s",
+    "grace": "grace_s",
+}
+"""Column that holds an attribute of the record."""
+
+
+def read_row(values: Mapping[str, object], countries: Collection[str]) -> Deployment | list[RowProblem]:
+    """Check one row; return its record, or all that is wrong with it. A column that is absent or None has no value."""
+    try:
+        row = DeploymentRow.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        return [_problem(problem["loc"], problem["type"], problem["msg"]) for problem in error.errors()]
+    start, end = _start(row.valid_from), _end(row.valid_until)
+    problems = [*_region_problems(row, countries)]
+    if start is None or end is None:
+        problems.append(RowProblem("valid_until" if end is None else "valid_from", "is beyond the years 1 to 9999"))
+    elif end <= start:
+        problems.append(RowProblem("valid_until", "must be after valid_from"))
+    if problems or start is None or end is None:
+        return problems
+    held = License(
+        number=row.license_number,
+        licensee=row.licensee,
+        valid_from=start,
+        valid_until=end,
+        presence=Presence[row.presence.upper()],
+        cadence=timedelta(seconds=row.cadence_s),
+        grace=timedelta(seconds=row.grace_s),
+        revision=0,
+    )
+    return Deployment(Pdi(bytes.fromhex(row.device_pdi)), held, _region(row))
+
+
+def _problem(location: tuple[int | str, ...], kind: str, message: str) -> RowProblem:
+    column = str(location[0]) if location else ""
+    if kind == "extra_forbidden":
+        return RowProblem(column, f"unknown column; the columns are {', '.join(COLUMNS)}")
+    if kind == "missing":
+        return RowProblem(column, "has no value")
+    return RowProblem(column, message.removeprefix("Value error, "))
+
+
+def _region_problems(row: DeploymentRow, countries: Collection[str]) -> list[RowProblem]:
+    problems: list[RowProblem] = []
+    given = [name for name in SITE_COLUMNS if getattr(row, name) is not None]
+    if given and row.country is not None:
+        problems.append(RowProblem("country", f"stands beside {given[0]}; a row names a site or a country, not both"))
+    elif given:
+        problems.extend(
+            RowProblem(name, "has no value; a site needs its name, latitude, longitude and radius")
+            for name in SITE_COLUMNS
+            if name not in given
+        )
+    elif row.country is None:
+        problems.append(RowProblem("", "names neither a site nor a country"))
+    if row.country is not None and row.country not in countries:
+        problems.append(
+            RowProblem("country", "is no code of a country whose borders are known; ISO 3166-1 alpha-2, upper case")
+        )
+    if row.presence == "site" and not given and row.country is not None:
+        problems.append(RowProblem("presence", "is site, but the row names no site"))
+    if row.presence == "country" and given and row.country is None:
+        problems.append(RowProblem("presence", "is country, but the row names no country"))
+    return problems
+
+
+def _region(row: DeploymentRow) -> Region:
+    if row.country is not None:
+        return Countries(frozenset({CountryCode(row.country)}))
+    assert row.site_name is not None
+    assert row.site_latitude is not None
+    assert row.site_longitude is not None
+    assert row.site_radius_km is not None
+    return SiteDisc(row.site_name, Position(row.site_latitude, row.site_longitude), row.site_radius_km)
+
+
+def _start(text: str) -> datetime | None:
+    """The first instant of a date, or the time itself."""
+    if _DATE.fullmatch(text):
+        return datetime.combine(date.fromisoformat(text), time(), UTC)
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except OverflowError:
+        return None
+
+
+def _end(text: str) -> datetime | None:
+    """The first instant after a date, since a license that is valid until a day is valid on it; or the time itself."""
+    start = _start(text)
+    if start is None or not _DATE.fullmatch(text):
+        return start
+    try:
+        return start + timedelta(days=1)
+    except OverflowError:
+        return None

@@ -1,0 +1,126 @@
+"""Errors to gRPC status: the one place. A status means that the server could not decide (docs/protocol.md A5).
+
+Every status carries `google.rpc.ErrorInfo`. A caller's mistake names its field, a store fault is UNAVAILABLE, and what
+nobody foresaw is INTERNAL: logged once, and nothing of it shown to the caller.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Never
+
+import grpc
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.code_pb2 import Code
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from server.intake.pipeline import BusyError
+from server.intake.stream import StoppingError
+from server.rpc.errors import InvalidArgumentError, NotFoundError
+from server.rpc.handlers import Context, Continuation, Handler, surround
+from server.store.errors import StoreUnavailableError
+from server.telemetry import Telemetry
+
+DOMAIN = "trigpoint.dev"
+RETRY_AFTER_S = 1.0
+
+
+async def abort(
+    context: Context, code: grpc.StatusCode, reason: str, message: str, *details: Message, **metadata: str
+) -> Never:
+    """End the call with a status. `reason` is UPPER_SNAKE_CASE and stable; `metadata` is what a program may read."""
+    status = Status(code=Code.Value(code.name), message=message)
+    for detail in (ErrorInfo(domain=DOMAIN, reason=reason, metadata=metadata), *details):
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    await context.abort(code, message, (("grpc-status-details-bin", status.SerializeToString()),))
+    raise AssertionError  # abort raises
+
+
+def retry_after(seconds: float) -> RetryInfo:
+    """Say when to come back."""
+    delay = Duration()
+    delay.FromMilliseconds(int(seconds * 1000))
+    return RetryInfo(retry_delay=delay)
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """The outermost interceptor: whatever a handler raises leaves as a status.
+
+    Args:
+        telemetry: Counts faults.
+        on_store_fault: Called for each store fault, before the caller hears of it.
+    """
+
+    def __init__(self, telemetry: Telemetry, on_store_fault: Callable[[], Awaitable[None]]) -> None:
+        self._telemetry = telemetry
+        self._on_store_fault = on_store_fault
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """Put the mapping around the handler."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        return None if handler is None else surround(handler, lambda context: self._mapped(context, method))
+
+    @contextlib.asynccontextmanager
+    async def _mapped(self, context: Context, method: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the last resort: nothing unforeseen may reach the caller
+            if context.done():  # the caller left, and what it left behind failed on that
+                structlog.get_logger().info("caller left", method=method)
+                return
+            answer = _answer_to(error)
+            if answer is _INTERNAL:
+                structlog.get_logger().exception("unforeseen error", method=method)
+            elif isinstance(error, StoreUnavailableError):
+                structlog.get_logger().exception("store fault", method=method)
+                await self._on_store_fault()
+            if answer.code in _FAULTS:
+                self._telemetry.faults.labels(method, answer.code.name).inc()
+            await abort(context, answer.code, answer.reason, answer.message, *answer.details, **answer.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a caller is told of an error."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    details: tuple[Message, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+_INTERNAL = _Answer(grpc.StatusCode.INTERNAL, "INTERNAL", "internal error; the server's log says more")
+_FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
+
+
+def _answer_to(error: Exception) -> _Answer:
+    code = grpc.StatusCode
+    match error:
+        case InvalidArgumentError():
+            violation = BadRequest.FieldViolation(field=error.field, description=error.message)
+            details = (BadRequest(field_violations=[violation]),)
+            return _Answer(code.INVALID_ARGUMENT, "INVALID_ARGUMENT", str(error), details, {"field": error.field})
+        case NotFoundError():
+            return _Answer(code.NOT_FOUND, "NOT_FOUND", str(error), metadata={"name": error.name})
+        case BusyError():
+            details = (retry_after(error.retry_after_s),)
+            return _Answer(code.RESOURCE_EXHAUSTED, "TOO_MUCH_AT_ONCE", str(error), details)
+        case StoppingError():
+            return _Answer(code.UNAVAILABLE, "STOPPING", "this server is stopping", (retry_after(RETRY_AFTER_S),))
+        case StoreUnavailableError():
+            details = (retry_after(RETRY_AFTER_S),)
+            return _Answer(code.UNAVAILABLE, "STORE_UNAVAILABLE", "the store does not answer", details)
+        case _:
+            return _INTERNAL

@@ -1,0 +1,32 @@
+"""The two counters of the `meta` table.
+
+Taking numbers locks the row until the transaction ends, so that readers see numbers appear in their order.
+"""
+
+from typing import Literal
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from server.store.schema import META
+
+Counter = Literal["changes", "records"]
+
+_READ = select(META.c.value).where(META.c.name == bindparam("counter"))
+_RAISE = (
+    update(META)
+    .where(META.c.name == bindparam("counter"))
+    .values(value=META.c.value + bindparam("taken"))
+    .returning(META.c.value)
+)
+
+
+def read_counter(connection: Connection, counter: Counter) -> int:
+    """Return the last number that was taken; 0 before the first."""
+    value: int = connection.execute(_READ, {"counter": counter}).scalar_one()
+    return value
+
+
+def take_numbers(connection: Connection, counter: Counter, count: int) -> range:
+    """Take the next `count` numbers; they are given back when the transaction is undone."""
+    last = connection.execute(_RAISE, {"counter": counter, "taken": count}).scalar_one()
+    return range(last - count + 1, last + 1)

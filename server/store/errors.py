@@ -1,0 +1,43 @@
+"""Store faults. They can make a verdict late, never make one.
+
+A fault of the database never leaves this room under another type.
+`server/rpc/status.py` maps them to gRPC status.
+"""
+
+from verifier.units import Challenge
+
+
+class StoreError(Exception):
+    """Root of what the store raises."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database did not do what was asked. Nothing of the call was written; trying again later may help."""
+
+
+class StoreVersionError(StoreError):
+    """The file was written by a newer release, or is not a Trigpoint store. Nothing was touched."""
+
+
+class RepeatedChallengeError(StoreError):
+    """Records of the batch answer challenges that are spent. The other records of the batch are durable.
+
+    Attributes:
+        challenges: The challenges whose records were not written.
+    """
+
+    def __init__(self, challenges: frozenset[Challenge]) -> None:
+        super().__init__(f"spent before: {', '.join(sorted(c.hex() for c in challenges))}")
+        self.challenges = challenges
+
+
+class RecordConflictError(StoreError):
+    """Imported records contradict each other or what stands. Nothing was imported.
+
+    Attributes:
+        field: The field that contradicts.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field

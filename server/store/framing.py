@@ -1,0 +1,67 @@
+"""Packing of small values into columns: times, lists of byte strings, sets of PDIs. Exact both ways."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from verifier.evidence.spdm import Counters
+from verifier.units import Pdi
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+PDI_BYTES = 8
+
+
+def micros(moment: datetime) -> int:
+    """Return integer microseconds since 1970 UTC of an aware time."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def moment(value: int) -> datetime:
+    """Return the aware time of `micros`."""
+    return EPOCH + value * MICROSECOND
+
+
+def optional_micros(value: datetime | None) -> int | None:
+    """Return `micros`, or None for None."""
+    return None if value is None else micros(value)
+
+
+def optional_moment(value: int | None) -> datetime | None:
+    """Return `moment`, or None for None."""
+    return None if value is None else moment(value)
+
+
+def pack(items: Iterable[bytes]) -> bytes:
+    """Join byte strings, each behind its length as u32be."""
+    return b"".join(len(item).to_bytes(4, "big") + item for item in items)
+
+
+def unpack(packed: bytes) -> tuple[bytes, ...]:
+    """Split what `pack` joined."""
+    items: list[bytes] = []
+    at = 0
+    while at < len(packed):
+        end = at + 4 + int.from_bytes(packed[at : at + 4], "big")
+        items.append(packed[at + 4 : end])
+        at = end
+    return tuple(items)
+
+
+def pack_pdis(pdis: Iterable[Pdi]) -> bytes:
+    """Join PDIs, sorted."""
+    return b"".join(sorted(pdis))
+
+
+def unpack_pdis(packed: bytes) -> frozenset[Pdi]:
+    """Split what `pack_pdis` joined."""
+    return frozenset(Pdi(packed[at : at + PDI_BYTES]) for at in range(0, len(packed), PDI_BYTES))
+
+
+def pack_counters(counters: Counters | None) -> bytes | None:
+    """Join boot and attestation counter, each as u64be."""
+    return None if counters is None else counters.boot.to_bytes(8, "big") + counters.attestation.to_bytes(8, "big")
+
+
+def unpack_counters(packed: bytes | None) -> Counters | None:
+    """Split what `pack_counters` joined."""
+    return None if packed is None else Counters(int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:], "big"))

@@ -1,0 +1,176 @@
+"""Imports of deployments and licenses: all or none, counted, and unchanged when the same file comes again.
+
+Rows are taken chunk by chunk, so an import of any size needs the memory of one chunk. What this import has written
+already is told from what stood before by its record number. Each row is checked before it comes here
+(server/rpc/imports.py); here only contradictions between rows are.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from server.store.counters import read_counter, take_numbers
+from server.store.errors import RecordConflictError
+from server.store.framing import micros
+from server.store.rows import LICENSE_COLUMNS, REGION_COLUMNS, Values, chunks, license_values, region_values
+from server.store.schema import DEPLOYMENTS, DEVICES, LICENSES
+from server.store.types import ImportCounts
+from verifier.license import Deployment, License
+from verifier.units import Pdi
+from verifier.verdict import Standing
+
+ROWS = 2_000
+"""Rows that are compared and written at once."""
+
+_UPDATE_LICENSE = update(LICENSES).where(LICENSES.c.number == bindparam("key"))
+_UPDATE_DEPLOYMENT = update(DEPLOYMENTS).where(DEPLOYMENTS.c.device_pdi == bindparam("key"))
+_UPDATE_CHANGE = update(DEVICES).where(DEVICES.c.pdi == bindparam("key"))
+
+
+def records_number(connection: Connection) -> int:
+    """Return the number of the last import, of any kind of record; 0 before the first."""
+    return read_counter(connection, "records")
+
+
+def import_deployments(
+    connection: Connection, rows: Iterable[Deployment], now: datetime, *, write: bool
+) -> ImportCounts:
+    """Import, or with `write` unset only count, in the caller's transaction.
+
+    A deployment counts as updated when its own columns or its license's conditions change.
+
+    Raises:
+        RecordConflictError: A device comes twice, or rows of one license contradict each other.
+    """
+    number = take_numbers(connection, "records", 1)[0] if write else read_counter(connection, "records") + 1
+    run = _Import(connection, number, micros(now), write=write)
+    for some in chunks(rows, ROWS):
+        run.take(some)
+    return ImportCounts(run.created, run.updated, run.unchanged)
+
+
+class _Import:
+    """One import: its numbers, its counts, and what it does with one chunk of rows."""
+
+    def __init__(self, connection: Connection, number: int, now: int, *, write: bool) -> None:
+        self._connection = connection
+        self._number = number
+        self._now = now
+        self._write = write
+        self.created = 0
+        self.updated = 0
+        self.unchanged = 0
+
+    def take(self, rows: Sequence[Deployment]) -> None:
+        """Import one chunk: licenses first, since deployments name them."""
+        revised = self._take_licenses(_licenses_of(rows))
+        self._take_deployments(rows, revised)
+
+    def _take_licenses(self, given: Mapping[str, License]) -> set[str]:
+        """Write new and changed licenses; return the numbers of those that this import made or changed."""
+        columns = [LICENSES.c[name] for name in LICENSE_COLUMNS]
+        query = select(LICENSES.c.number, LICENSES.c.revision, LICENSES.c.record_number, *columns)
+        selected = self._connection.execute(query.where(LICENSES.c.number.in_(list(given))))
+        stored: dict[str, Row[Any]] = {row.number: row for row in selected}
+        revised: set[str] = set()
+        new: list[Values] = []
+        changed: list[Values] = []
+        for number, held in given.items():
+            values = license_values(held)
+            row = stored.get(number)
+            kept = {**values, "revised_at": self._now, "record_number": self._number}
+            if row is None:
+                new.append({"number": number, "revision": 1, **kept})
+            elif tuple(values.values()) != tuple(row)[-len(values) :]:
+                if row.record_number == self._number:
+                    raise RecordConflictError("license_number", f"rows of license {number} contradict each other")
+                changed.append({"key": number, "revision": row.revision + 1, **kept})
+                if self._write and row.licensee != held.licensee:
+                    self._touch_license(number)
+            elif row.record_number != self._number:
+                continue
+            revised.add(number)
+        if self._write:
+            self._execute(insert(LICENSES), new)
+            self._execute(_UPDATE_LICENSE, changed)
+        return revised
+
+    def _take_deployments(self, rows: Sequence[Deployment], revised: Collection[str]) -> None:
+        columns = [DEPLOYMENTS.c[name] for name in ("license_number", *REGION_COLUMNS)]
+        query = select(DEPLOYMENTS.c.device_pdi, DEPLOYMENTS.c.record_number, *columns)
+        selected = self._connection.execute(query.where(DEPLOYMENTS.c.device_pdi.in_([row.pdi for row in rows])))
+        stored: dict[bytes, Row[Any]] = {row.device_pdi: row for row in selected}
+        seen: set[Pdi] = set()
+        new: list[Values] = []
+        changed: list[Values] = []
+        for row in rows:
+            before = stored.get(row.pdi)
+            if row.pdi in seen or (before is not None and before.record_number == self._number):
+                raise RecordConflictError("device_pdi", f"device {row.pdi.hex()} comes twice")
+            seen.add(row.pdi)
+            values = {"license_number": row.license.number, **region_values(row.region)}
+            kept = {**values, "revised_at": self._now, "record_number": self._number}
+            if before is None:
+                new.append({"device_pdi": row.pdi, "deployed_at": self._now, **kept})
+            elif row.license.number in revised or tuple(values.values()) != tuple(before)[-len(values) :]:
+                changed.append({"key": row.pdi, **kept})
+            else:
+                self.unchanged += 1
+        self.created += len(new)
+        self.updated += len(changed)
+        if self._write:
+            self._execute(insert(DEPLOYMENTS), new)
+            self._execute(_UPDATE_DEPLOYMENT, changed)
+            self._touch([row["device_pdi"] for row in new] + [row["key"] for row in changed])
+
+    def _touch_license(self, number: str) -> None:
+        """Give every device of a license a new change number: what its record shows has changed."""
+        last = b""
+        while True:
+            query = (
+                select(DEPLOYMENTS.c.device_pdi)
+                .where(DEPLOYMENTS.c.license_number == number, DEPLOYMENTS.c.device_pdi > last)
+                .order_by(DEPLOYMENTS.c.device_pdi)
+                .limit(1_000)
+            )
+            pdis = self._connection.scalars(query).all()
+            if not pdis:
+                return
+            self._touch(pdis)
+            last = pdis[-1]
+
+    def _touch(self, pdis: Sequence[bytes]) -> None:
+        """Give devices a new change number, and a row: a deployed device stands UNPROVEN before its first report."""
+        if not pdis:
+            return
+        known: set[bytes] = set()
+        for some in chunks(pdis):
+            known.update(self._connection.scalars(select(DEVICES.c.pdi).where(DEVICES.c.pdi.in_(some))))
+        numbered = list(zip(pdis, take_numbers(self._connection, "changes", len(pdis)), strict=True))
+        standing = int(Standing.UNPROVEN)
+        self._execute(
+            insert(DEVICES),
+            [
+                {"pdi": pdi, "standing": standing, "change_number": change}
+                for pdi, change in numbered
+                if pdi not in known
+            ],
+        )
+        self._execute(
+            _UPDATE_CHANGE, [{"key": pdi, "change_number": change} for pdi, change in numbered if pdi in known]
+        )
+
+    def _execute(self, statement: Any, rows: Sequence[Values]) -> None:
+        if rows:
+            self._connection.execute(statement, rows)
+
+
+def _licenses_of(rows: Iterable[Deployment]) -> dict[str, License]:
+    licenses: dict[str, License] = {}
+    for row in rows:
+        other = licenses.setdefault(row.license.number, row.license)
+        if other is not row.license and license_values(other) != license_values(row.license):
+            raise RecordConflictError("license_number", f"rows of license {row.license.number} contradict each other")
+    return licenses

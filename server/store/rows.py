@@ -1,0 +1,130 @@
+"""Rows to values and back, for everything but landmarks. One place that knows which column holds what."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import Row
+
+from server.store.fixes import fix_from_json
+from server.store.framing import micros, moment, optional_moment
+from server.store.types import DeviceRecord, OpenFinding
+from verifier.errors import Reason
+from verifier.evidence.chain import DeviceKind
+from verifier.license import License, Presence
+from verifier.place.geodesy import Position
+from verifier.place.regions import Countries, Region, SiteDisc
+from verifier.units import Challenge, CountryCode, DeviceKeyId, Pdi
+from verifier.verdict import Finding, Severity, Standing
+
+CHUNK = 500
+"""Keys in one query. SQLite takes 32,766 parameters in one statement; longer lists bring nothing."""
+
+MICROSECOND = timedelta(microseconds=1)
+
+Item = TypeVar("Item")
+Values = dict[str, Any]
+"""Column values of one row, as SQLAlchemy takes them."""
+
+
+def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
+    """Cut any iterable into lists of at most `size`; it is read only as far as asked."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+LICENSE_COLUMNS = ("licensee", "valid_from", "valid_until", "presence", "cadence_us", "grace_us")
+REGION_COLUMNS = ("site_name", "site_latitude", "site_longitude", "site_radius_km", "countries")
+
+
+def license_values(held: License) -> Values:
+    """Return the columns that a license's record sets, in the order of LICENSE_COLUMNS."""
+    return {
+        "licensee": held.licensee,
+        "valid_from": micros(held.valid_from),
+        "valid_until": micros(held.valid_until),
+        "presence": int(held.presence),
+        "cadence_us": held.cadence // MICROSECOND,
+        "grace_us": held.grace // MICROSECOND,
+    }
+
+
+def license_of(row: Row[Any]) -> License:
+    """Read a license from a row that holds its columns."""
+    return License(
+        number=row.number,
+        licensee=row.licensee,
+        valid_from=moment(row.valid_from),
+        valid_until=moment(row.valid_until),
+        presence=Presence(row.presence),
+        cadence=row.cadence_us * MICROSECOND,
+        grace=row.grace_us * MICROSECOND,
+        revision=row.revision,
+    )
+
+
+def region_values(region: Region) -> Values:
+    """Return the columns that say where a device may be, in the order of REGION_COLUMNS."""
+    if isinstance(region, SiteDisc):
+        return {
+            "site_name": region.name,
+            "site_latitude": region.center.latitude,
+            "site_longitude": region.center.longitude,
+            "site_radius_km": region.radius_km,
+            "countries": None,
+        }
+    return {
+        "site_name": None,
+        "site_latitude": None,
+        "site_longitude": None,
+        "site_radius_km": None,
+        "countries": ",".join(sorted(region.codes)),
+    }
+
+
+def region_of(row: Row[Any]) -> Region:
+    """Read a region from a row that holds a deployment's columns."""
+    if row.countries is not None:
+        return Countries(frozenset(CountryCode(code) for code in row.countries.split(",")))
+    return SiteDisc(row.site_name, Position(row.site_latitude, row.site_longitude), row.site_radius_km)
+
+
+def finding_of(row: Row[Any]) -> OpenFinding:
+    """Read an open finding."""
+    return OpenFinding(Finding(Reason(row.reason), Severity(row.severity), row.detail), moment(row.opened_at))
+
+
+def visible(findings: Iterable[OpenFinding]) -> tuple[OpenFinding, ...]:
+    """Return what a reader sees of a device's open findings, worst first.
+
+    While a device is silent, that its place is unproven follows from the silence and is not told besides (DESIGN §6).
+    """
+    standing = list(findings)
+    if any(stands.finding.reason is Reason.SILENT for stands in standing):
+        standing = [stands for stands in standing if stands.finding.reason is not Reason.LOCATION_UNPROVEN]
+    return tuple(sorted(standing, key=lambda stands: (-stands.finding.severity, stands.finding.reason)))
+
+
+def device_of(row: Row[Any], findings: Sequence[OpenFinding]) -> DeviceRecord:
+    """Read a device from a row of the query in queries.py, which joins its deployment and license."""
+    deployed = row.license_number is not None
+    return DeviceRecord(
+        pdi=Pdi(row.pdi),
+        kind=None if row.kind is None else DeviceKind(row.kind),
+        device_key_id=None if row.device_key_id is None else DeviceKeyId(row.device_key_id),
+        model=row.model,
+        firmware=row.firmware,
+        host_id=row.host_id,
+        standing=None if row.standing is None else Standing(row.standing),
+        license_number=row.license_number if deployed else "",
+        licensee=row.licensee if deployed else "",
+        region=region_of(row) if deployed else None,
+        last_report_at=optional_moment(row.last_report_at),
+        last_proof_at=optional_moment(row.last_proof_at),
+        last_fix=None if row.last_fix is None else fix_from_json(row.last_fix),
+        last_attestation=None if row.last_attestation is None else Challenge(row.last_attestation),
+        findings=visible(findings),
+        change_number=row.change_number,
+    )

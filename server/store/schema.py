@@ -1,0 +1,211 @@
+"""The tables. Portable SQL: nothing here is SQLite's alone, so that the same schema can stand in PostgreSQL.
+
+Times are integer microseconds since 1970 UTC, identities are raw bytes, and primary keys begin with the device where
+rows belong to one. Enumerations are stored as the numbers of `trigpoint.v1`.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION = 1
+"""Raised by every change of this file. A store of another version is not opened."""
+
+METADATA = MetaData()
+
+META = Table(
+    "meta",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""`schema_version`, and two counters: `changes` grows with each change of a device, `records` with each import."""
+
+LICENSES = Table(
+    "licenses",
+    METADATA,
+    Column("number", String(128), primary_key=True),
+    Column("licensee", Text, nullable=False),
+    Column("valid_from", BigInteger, nullable=False),
+    Column("valid_until", BigInteger, nullable=False),
+    Column("presence", Integer, nullable=False),
+    Column("cadence_us", BigInteger, nullable=False),
+    Column("grace_us", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("revised_at", BigInteger, nullable=False),
+    Column("record_number", BigInteger, nullable=False),
+    Index("licenses_by_licensee", "licensee"),
+)
+"""`record_number` is the value of the `records` counter in the import that wrote this revision."""
+
+DEPLOYMENTS = Table(
+    "deployments",
+    METADATA,
+    Column("device_pdi", LargeBinary(8), primary_key=True),
+    Column("license_number", String(128), ForeignKey(LICENSES.c.number), nullable=False),
+    Column("site_name", Text),
+    Column("site_latitude", Double),
+    Column("site_longitude", Double),
+    Column("site_radius_km", Double),
+    Column("countries", Text),
+    Column("deployed_at", BigInteger, nullable=False),
+    Column("revised_at", BigInteger, nullable=False),
+    Column("record_number", BigInteger, nullable=False),
+    Index("deployments_by_license", "license_number", "device_pdi"),
+)
+"""Either the four columns of a site disc are set, or `countries`: sorted codes joined by commas."""
+
+
+def _landmark_columns() -> list[Column[object]]:
+    """The columns that a landmark's current row and its kept revisions share, the id apart."""
+    return [
+        Column("revision", BigInteger, nullable=False),
+        Column("revised_at", BigInteger, nullable=False),
+        Column("public_key", LargeBinary(32), nullable=False),
+        Column("operator", Text, nullable=False),
+        Column("hoster", Text, nullable=False),
+        Column("latitude", Double, nullable=False),
+        Column("longitude", Double, nullable=False),
+        Column("uncertainty_km", Double, nullable=False),
+        Column("survey_method", Text, nullable=False),
+        Column("virtual_machine", Boolean, nullable=False),
+        Column("endpoints", Text, nullable=False),
+        Column("country", String(8), nullable=False),
+        Column("valid_from", BigInteger),
+        Column("valid_until", BigInteger),
+    ]
+
+
+LANDMARKS = Table("landmarks", METADATA, Column("landmark_id", String(63), primary_key=True), *_landmark_columns())
+"""The current revision of each landmark. `endpoints`: joined by spaces, best first."""
+
+LANDMARK_REVISIONS = Table(
+    "landmark_revisions",
+    METADATA,
+    Column("landmark_id", String(63), nullable=False),
+    *_landmark_columns(),
+    PrimaryKeyConstraint("landmark_id", "revision"),
+)
+"""Every revision that ever stood, the current one included."""
+
+DEVICES = Table(
+    "devices",
+    METADATA,
+    Column("pdi", LargeBinary(8), primary_key=True),
+    Column("kind", Integer),
+    Column("device_key_id", LargeBinary(32)),
+    Column("model", Text, nullable=False, server_default=""),
+    Column("firmware", Text, nullable=False, server_default=""),
+    Column("host_id", Text, nullable=False, server_default=""),
+    Column("standing", Integer),
+    Column("counters", LargeBinary(16)),
+    Column("board", LargeBinary),
+    Column("last_report_at", BigInteger),
+    Column("last_proof_at", BigInteger),
+    Column("last_fix", Text),
+    Column("last_attestation", LargeBinary(32)),
+    Column("change_number", BigInteger, nullable=False),
+    Index("devices_by_change", "change_number", unique=True),
+    Index("devices_by_report", "last_report_at"),
+    Index("devices_by_standing", "standing", "pdi"),
+    Index("devices_by_host", "host_id", "pdi"),
+)
+"""Latest state. A deployed device has a row from its import on.
+
+`board`: sorted PDIs of its switches, joined. `counters`: boot and attestation counter, each u64be, since a device may
+sign numbers that no SQL integer holds.
+"""
+
+FINDINGS = Table(
+    "findings",
+    METADATA,
+    Column("pdi", LargeBinary(8), ForeignKey(DEVICES.c.pdi), nullable=False),
+    Column("reason", Integer, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("closed_at", BigInteger),
+    Column("severity", Integer, nullable=False),
+    Column("detail", Text, nullable=False),
+    PrimaryKeyConstraint("pdi", "reason", "opened_at"),
+)
+"""Open while `closed_at` is NULL."""
+
+Index(
+    "findings_open",
+    FINDINGS.c.reason,
+    FINDINGS.c.pdi,
+    unique=True,
+    sqlite_where=FINDINGS.c.closed_at.is_(None),
+    postgresql_where=FINDINGS.c.closed_at.is_(None),
+)
+
+ATTESTATIONS = Table(
+    "attestations",
+    METADATA,
+    Column("challenge", LargeBinary(32), primary_key=True),
+    Column("preimage", LargeBinary(64), nullable=False),
+    Column("host_id", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("licensee", Text, nullable=False),
+    Column("issued_at", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("claims", LargeBinary, nullable=False),
+    Column("reports", LargeBinary, nullable=False),
+    Column("rejection", Integer),
+    Column("rejection_detail", Text, nullable=False),
+    Column("report_rejections", Text, nullable=False),
+    Index("attestations_by_arrival", "received_at"),
+)
+"""Evidence as it arrived.
+
+`reports`: framed (framing.py), chain id and SPDM bytes in turn. `report_rejections`: JSON, [index, reason, detail].
+"""
+
+DEVICE_VERDICTS = Table(
+    "device_verdicts",
+    METADATA,
+    Column("pdi", LargeBinary(8), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("challenge", LargeBinary(32), ForeignKey(ATTESTATIONS.c.challenge), nullable=False),
+    Column("chain_id", LargeBinary(32), nullable=False),
+    Column("standing", Integer),
+    Column("presence_proven", Boolean, nullable=False),
+    Column("findings", Text, nullable=False),
+    Column("fix", Text),
+    Column("void_ranges", Text, nullable=False),
+    PrimaryKeyConstraint("pdi", "received_at", "challenge"),
+)
+"""What each attestation showed about each authentic device.
+
+JSON columns: `findings`, [reason, severity, detail]; `void_ranges`, [landmark key id, reason, detail]; `fix`, fixes.py.
+"""
+
+CHAINS = Table(
+    "chains",
+    METADATA,
+    Column("chain_id", LargeBinary(32), primary_key=True),
+    Column("certificates", LargeBinary, nullable=False),
+)
+"""Chains by their id (docs/protocol.md I8), DER certificates framed, leaf first."""
+
+SERVICE_INTERVALS = Table(
+    "service_intervals",
+    METADATA,
+    Column("node", String(128), nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("alive_until", BigInteger, nullable=False),
+    PrimaryKeyConstraint("node", "started_at"),
+    Index("service_intervals_by_end", "alive_until"),
+)
+"""When the service was demonstrably up. Silence is measured in this time alone."""

@@ -1,0 +1,109 @@
+"""SQLite: engines, settings of each connection, transactions, the schema's version.
+
+The only module that knows which database it is.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from server.store.errors import StoreUnavailableError, StoreVersionError
+from server.store.schema import META, METADATA, SCHEMA_VERSION
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long a writer waits for another process's transaction. A large import holds the lock for seconds."""
+
+READ_POOL = 8
+"""Connections for reading; one for each reader thread is used at a time."""
+
+Result = TypeVar("Result")
+
+
+def open_engines(path: Path) -> tuple[Engine, Engine]:
+    """Open the file for writing and for reading; make the schema where there is none.
+
+    Returns:
+        The engine of the one writer, whose transactions take the write lock at their start, and the readers' engine.
+
+    Raises:
+        StoreVersionError: Another release wrote the file, or it is no store.
+        StoreUnavailableError: It cannot be opened.
+    """
+    writing = _engine(path, begin="BEGIN IMMEDIATE", pool_size=1, read_only=False)
+    reading = _engine(path, begin="BEGIN", pool_size=READ_POOL, read_only=True)
+    try:
+        run_in_transaction(writing, lambda connection: _check_schema(connection, path))
+    except BaseException:
+        reading.dispose()
+        writing.dispose()
+        raise
+    return writing, reading
+
+
+def run_in_transaction(engine: Engine, work: Callable[[Connection], Result]) -> Result:
+    """Run `work` in one transaction; it is durable when this returns, and undone when this raises.
+
+    Raises:
+        StoreUnavailableError: The database failed.
+    """
+    try:
+        with engine.begin() as connection:
+            return work(connection)
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise StoreUnavailableError(f"the store failed: {_first_line(error)}") from error
+
+
+def _engine(path: Path, *, begin: str, pool_size: int, read_only: bool) -> Engine:
+    engine = create_engine(
+        f"sqlite+pysqlite:///{path}", pool_size=pool_size, max_overflow=0, connect_args={"check_same_thread": False}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _settings(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        # The driver would begin transactions by itself, and only before the first write.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        if not read_only:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        if read_only:
+            cursor.execute("PRAGMA query_only = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _check_schema(connection: Connection, path: Path) -> None:
+    names = inspect(connection).get_table_names()
+    if not names:
+        METADATA.create_all(connection)
+        counters = [{"name": name, "value": value} for name, value in FIRST_META.items()]
+        connection.execute(insert(META), counters)
+        return
+    if META.name not in names:
+        raise StoreVersionError(f"{path} is a database, but not a Trigpoint store")
+    version = connection.execute(select(META.c.value).where(META.c.name == "schema_version")).scalar()
+    if version != SCHEMA_VERSION:
+        raise StoreVersionError(
+            f"{path} has schema version {version}; this release knows version {SCHEMA_VERSION}. "
+            "Run the release that wrote it, or a newer one"
+        )
+
+
+FIRST_META = {"schema_version": SCHEMA_VERSION, "changes": 0, "records": 0}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]

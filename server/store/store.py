@@ -1,0 +1,191 @@
+"""The store's door: asyncio on the outside, one writer thread and a few reader threads inside.
+
+Every call raises only `StoreError`s. A call that writes returns once what it wrote is durable. Two processes may hold
+one file: writers take SQLite's write lock for each transaction, readers see whole transactions.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Self, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from server.store import landmarks, queries, records, silence, sqlite
+from server.store.commits import commit_records
+from server.store.errors import StoreUnavailableError
+from server.store.types import (
+    AttestationRecord,
+    Changes,
+    DeviceFilter,
+    DevicePage,
+    DeviceRecord,
+    ImportCounts,
+    LandmarkRecord,
+)
+from server.store.writer import Writer
+from verifier.continuity import DeviceState
+from verifier.license import Deployment
+from verifier.place.landmarks import Landmark
+from verifier.units import ChainId, Pdi
+
+READERS = 4
+"""Reader threads. Reads are short and SQLite's are CPU-bound; more threads than this only fight for the interpreter."""
+
+Result = TypeVar("Result")
+
+
+class Store:
+    """One SQLite file. Open it with `Store.open`, close it with `close`; both from the event loop that uses it."""
+
+    def __init__(self, writing: Engine, reading: Engine) -> None:
+        self._writing = writing
+        self._reading = reading
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._writer = Writer(writing, commit_records)
+        self._beats = silence.Beats()
+        self._closed = False
+        self._listeners: list[Callable[[], None]] = []
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open the file, and make it when there is none.
+
+        Raises:
+            StoreVersionError: A newer release wrote the file, or it is no store.
+            StoreUnavailableError: The file cannot be opened.
+        """
+        writing, reading = await asyncio.to_thread(sqlite.open_engines, path)
+        return cls(writing, reading)
+
+    async def close(self) -> None:
+        """Finish what was begun and close the file. Calls that come later are refused."""
+        self._closed = True
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._writer.close()
+        self._readers.shutdown(wait=True)
+        self._reading.dispose()
+        self._writing.dispose()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` in the event loop after each call of this process that changed devices."""
+        self._listeners.append(listener)
+
+    # What the intake needs.
+
+    async def load_inputs(self, pdis: Collection[Pdi]) -> tuple[dict[Pdi, Deployment], dict[Pdi, DeviceState]]:
+        """Return deployments and last accepted states of these devices; one that has none is missing."""
+        return await self._read(lambda connection: queries.load_inputs(connection, pdis))
+
+    async def load_chains(self, chain_ids: Collection[ChainId]) -> dict[ChainId, tuple[bytes, ...]]:
+        """Return the chains that are kept, DER certificates leaf first."""
+        return await self._read(lambda connection: queries.load_chains(connection, chain_ids))
+
+    async def load_landmarks(self) -> list[Landmark]:
+        """Return the current revision of every landmark, in the order of ids."""
+        return [record.landmark for record in await self.load_landmark_records()]
+
+    async def load_landmark_records(self) -> list[LandmarkRecord]:
+        """Return the current revision of every landmark with its endpoints, in the order of ids."""
+        return await self._read(landmarks.load_landmarks)
+
+    async def records_number(self) -> int:
+        """Return a number that grows with each change of a license, deployment or landmark, by any process."""
+        return await self._read(records.records_number)
+
+    async def commit(self, batch: Sequence[AttestationRecord]) -> None:
+        """Make attestations durable together with all that follows from them. Concurrent callers share transactions.
+
+        Raises:
+            RepeatedChallengeError: Some records answer a spent challenge; the others are durable.
+            StoreUnavailableError: None is.
+        """
+        if not batch:
+            return
+        await asyncio.wrap_future(self._writer.commit(tuple(batch)))
+        self._changed()
+
+    # What officers need.
+
+    async def import_deployments(
+        self, rows: Iterable[Deployment], now: datetime, *, validate_only: bool = False
+    ) -> ImportCounts:
+        """Import deployments and their licenses: all or none, in one transaction. Revisions in `rows` are ignored.
+
+        `rows` is consumed in a store thread and may be a generator over a file; rows in the order of PDIs are fastest.
+
+        Raises:
+            RecordConflictError: Rows contradict each other.
+        """
+        if validate_only:
+            return await self._read(lambda connection: records.import_deployments(connection, rows, now, write=False))
+        return await self._write(lambda connection: records.import_deployments(connection, rows, now, write=True))
+
+    async def import_landmarks(
+        self, given: Sequence[LandmarkRecord], now: datetime, *, validate_only: bool = False
+    ) -> ImportCounts:
+        """Add landmarks or new revisions of them: all or none.
+
+        Raises:
+            RecordConflictError: A key would belong to two landmarks, or an id is given twice.
+        """
+        if validate_only:
+            return await self._read(lambda connection: landmarks.import_landmarks(connection, given, now, write=False))
+        return await self._write(lambda connection: landmarks.import_landmarks(connection, given, now, write=True))
+
+    async def get_device(self, pdi: Pdi) -> DeviceRecord | None:
+        """Return the device, or None when it is neither deployed nor seen."""
+        return await self._read(lambda connection: queries.get_device(connection, pdi))
+
+    async def list_devices(self, chosen: DeviceFilter, *, after: Pdi | None = None, limit: int = 100) -> DevicePage:
+        """Return up to `limit` matching devices behind `after`, in the order of PDIs."""
+        return await self._read(lambda connection: queries.list_devices(connection, chosen, after, limit))
+
+    async def changes_after(self, change_number: int, *, limit: int = 1_000) -> Changes:
+        """Return devices that changed after this change number, whatever they are."""
+        return await self._read(lambda connection: queries.changes_after(connection, change_number, limit))
+
+    async def change_number(self) -> int:
+        """Return the number of the newest change of any device."""
+        return await self._read(queries.change_number)
+
+    # What the desk needs.
+
+    async def sweep_silent(self, now: datetime) -> tuple[Pdi, ...]:
+        """Open SILENT for deployed GPUs whose cadence + grace is over, and return them.
+
+        Only time in which the service was demonstrably up counts (`mark_alive`). Closes nothing.
+        """
+        # The look needs no lock; only a find takes the writer's turn, and looks again there.
+        if not await self._read(lambda connection: silence.find_overdue(connection, now)):
+            return ()
+        return await self._write(lambda connection: silence.open_silent(connection, now))
+
+    async def mark_alive(self, node: str, now: datetime, *, longest_pause: timedelta = silence.LONGEST_PAUSE) -> None:
+        """Record that the service of this node is up now.
+
+        The time since the mark before counts as uptime, unless this is the process's first or the pause was longer.
+        """
+        await self._write(
+            lambda connection: self._beats.mark(connection, node, now, longest_pause), changes_devices=False
+        )
+
+    async def _read(self, query: Callable[[Connection], Result]) -> Result:
+        if self._closed:
+            raise StoreUnavailableError("the store is closed")
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._readers, sqlite.run_in_transaction, self._reading, query)
+
+    async def _write(self, change: Callable[[Connection], Result], *, changes_devices: bool = True) -> Result:
+        result = await asyncio.wrap_future(self._writer.run(change))
+        if changes_devices:
+            self._changed()
+        return result
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()

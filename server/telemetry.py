@@ -1,0 +1,105 @@
+"""Metrics and log events. Labels are bounded: reasons, standings, method names; never a device, a host or a peer.
+
+Times are absolute, so that a rule can compute an age even when the server hangs. The audit journal is another thing
+than this log.
+"""
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Telemetry:
+    """The server's metrics, in a registry of their own, so that two servers in one process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.attestations = Counter(
+            "trigpoint_attestations",
+            "Attestations answered: accepted, partial (a report was refused), rejected",
+            ["result"],
+            registry=registry,
+        )
+        self.rejections = Counter(
+            "trigpoint_rejections", "Refused attestations and reports", ["reason"], registry=registry
+        )
+        self.findings = Counter(
+            "trigpoint_findings",
+            "Findings in verdicts, still open ones counted each time",
+            ["reason"],
+            registry=registry,
+        )
+        self.void_ranges = Counter("trigpoint_void_ranges", "Ranges that were dropped", ["reason"], registry=registry)
+        self.ranges_ordered = Counter(
+            "trigpoint_ranges_ordered", "Ranging sessions that were ordered", registry=registry
+        )
+        self.challenges = Counter("trigpoint_challenges", "Challenges issued", registry=registry)
+        self.challenges_lapsed = Counter(
+            "trigpoint_challenges_lapsed", "Challenges whose life ended without an attestation", registry=registry
+        )
+        self.streams = Gauge("trigpoint_streams", "Open Attest streams", registry=registry)
+        self.bytes_in_flight = Gauge(
+            "trigpoint_bytes_in_flight", "Bytes of evidence that are being worked on", registry=registry
+        )
+        self.verify_seconds = Histogram(
+            "trigpoint_verify_seconds", "Verification of one attestation", buckets=_SECONDS, registry=registry
+        )
+        self.commit_seconds = Histogram(
+            "trigpoint_commit_seconds", "From verdict to durable commit of a batch", buckets=_SECONDS, registry=registry
+        )
+        self.devices = Gauge(
+            "trigpoint_devices", "Devices by standing, as of the last sweep", ["standing"], registry=registry
+        )
+        self.sweep_timestamp = Gauge(
+            "trigpoint_sweep_timestamp_seconds", "When the last sweep ended, Unix seconds", registry=registry
+        )
+        self.alive_timestamp = Gauge(
+            "trigpoint_alive_timestamp_seconds",
+            "When this node last wrote to the store, Unix seconds",
+            registry=registry,
+        )
+        self.store_up = Gauge("trigpoint_store_up", "1 while the store takes writes", registry=registry)
+        self.refusals = Counter(
+            "trigpoint_refusals", "Calls refused before their handler", ["method", "cause"], registry=registry
+        )
+        self.faults = Counter(
+            "trigpoint_faults", "Calls that failed by our fault", ["method", "code"], registry=registry
+        )
+        self.task_failures = Counter(
+            "trigpoint_task_failures", "Failed runs of background tasks", ["task"], registry=registry
+        )
+
+
+def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
+    """Send every log event to `stream` as one JSON object a line, those of libraries included.
+
+    Process-wide; main.py calls it once.
+    """
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.dict_tracebacks,
+    ]
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, *shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

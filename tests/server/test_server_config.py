@@ -1,0 +1,127 @@
+"""The configuration is checked whole, and says all that is wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from server.app import App
+from server.config import ConfigError, is_loopback, load_config, split_address
+from tests.server import helpers
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return helpers.init_folder(tmp_path / "server")
+
+
+def edit(path: Path, change: Callable[[str], str]) -> None:
+    path.write_text(change(path.read_text()))
+
+
+def problems_of(path: Path) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        App.build(load_config(path))
+    return caught.value.problems
+
+
+def test_what_init_writes_is_good(path: Path) -> None:
+    config = load_config(path)
+    assert App.build(config).materials.policy.demonstration
+    assert config.tls is not None
+    assert config.tls.certificate == path.parent / "server.pem"
+
+
+def test_a_production_policy_is_no_demonstration(path: Path) -> None:
+    edit(
+        path,
+        lambda text: text.replace("audited_within_h = 0", "audited_within_h = 24").replace("days = 0", "days = 30"),
+    )
+    assert not App.build(load_config(path)).materials.policy.demonstration
+
+
+def test_every_problem_is_listed(path: Path) -> None:
+    edit(
+        path,
+        lambda text: (
+            text.replace('"127.0.0.1:0"', '"nowhere"', 1)
+            .replace('"ca.pem"', '"absent.pem"')
+            .replace("tolerated_domains = 1", "tolerated_domains = -1\nunheard_of = 3")
+        ),
+    )
+    text = "\n".join(problems_of(path))
+    for key in ("listen.address", "tls.client_ca", "place.tolerated_domains", "place.unheard_of"):
+        assert key in text
+
+
+def test_unknown_sections_are_refused(path: Path) -> None:
+    edit(path, lambda text: text + "\n[surprise]\nkey = 1\n")
+    assert any(problem.startswith("surprise") for problem in problems_of(path))
+
+
+def test_a_secret_that_others_may_read_is_refused(path: Path) -> None:
+    (path.parent / "ticket.key").chmod(0o644)
+    assert any("chmod 600" in problem for problem in problems_of(path))
+
+
+def test_without_tls_the_flag_must_be_set(path: Path) -> None:
+    edit(path, without_tls)
+    assert any("[tls] is missing" in problem for problem in problems_of(path))
+
+
+def test_plaintext_is_for_loopback_alone(path: Path) -> None:
+    edit(path, lambda text: "plaintext_on_loopback = true\n" + without_tls(text))
+    assert load_config(path).plaintext_on_loopback
+    edit(path, lambda text: text.replace('"127.0.0.1:0"', '"0.0.0.0:0"', 1))
+    assert any("not a loopback address" in problem for problem in problems_of(path))
+
+
+def test_plaintext_beside_tls_is_refused(path: Path) -> None:
+    edit(path, lambda text: "plaintext_on_loopback = true\n" + text)
+    assert any("exclude each other" in problem for problem in problems_of(path))
+
+
+def test_files_are_parsed_and_all_faults_named(path: Path) -> None:
+    folder = path.parent
+    (folder / "device-roots.pem").write_text("not PEM")
+    (folder / "reference-values.json").write_text("{}")
+    (folder / "ticket.key").write_bytes((folder / "server.key").read_bytes())
+    problems = problems_of(path)
+    assert [problem.split(":")[0] for problem in problems] == ["trust.roots", "trust.reference_values", "tickets.key"]
+
+
+def test_the_key_must_be_the_certificates(path: Path) -> None:
+    folder = path.parent
+    (folder / "server.key").write_bytes((folder / "ca.key").read_bytes())
+    assert any("is not the key of" in problem for problem in problems_of(path))
+
+
+def test_own_country_groups_need_a_name(path: Path) -> None:
+    (path.parent / "groups.csv").write_text("group,iso2,as_of,source,sureness\n")
+    edit(path, lambda text: text.replace("[place]", '[place]\ncountry_groups = "groups.csv"'))
+    assert any("go together" in problem for problem in problems_of(path))
+
+
+def test_what_is_no_toml_is_refused(path: Path) -> None:
+    path.write_text("listen = [")
+    assert any("not TOML" in problem for problem in problems_of(path))
+    path.unlink()
+    assert any("No such file" in problem for problem in problems_of(path))
+
+
+@pytest.mark.parametrize("text", ["host", ":1", "host:", "host:x", "::1:80", "[::1]", "host:65536", "[host]:1", "h:-1"])
+def test_addresses_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="is not host:port"):
+        split_address(text)
+
+
+def test_addresses() -> None:
+    assert split_address("[::1]:80") == ("::1", 80)
+    assert [is_loopback(a) for a in ("[::1]:1", "127.9.9.9:1", "localhost:1")] == [True] * 3
+    assert [is_loopback(a) for a in ("10.0.0.1:1", "example.org:1", "[::]:1")] == [False] * 3
+
+
+def without_tls(text: str) -> str:
+    """Cut the [tls] section out."""
+    before, rest = text.split("[tls]")
+    return before + "[store]" + rest.split("[store]")[1]

@@ -1,0 +1,249 @@
+import asyncio
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from server.store import RepeatedChallengeError, Store, StoreUnavailableError, sqlite
+from server.store.commits import keep_highest
+from server.store.framing import unpack
+from tests.store.store_world import HOUR, START, Gate, chain, deployment, device, finding, fix, pdi, record
+from verifier.continuity import DeviceState
+from verifier.errors import Reason
+from verifier.evidence.chain import DeviceKind
+from verifier.evidence.spdm import Counters
+from verifier.place.ranging import VoidRange
+from verifier.units import Challenge, LandmarkKeyId
+from verifier.verdict import Rejection, Standing
+
+
+def count(path: Path, table: str) -> int:
+    with closing(sqlite3.connect(path)) as other:
+        row = other.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return int(row[0])
+
+
+async def test_commit_is_durable_when_it_returns(store: Store, store_path: Path) -> None:
+    await store.commit([record(START, [device(1), device(2)])])
+    assert count(store_path, "attestations") == 1
+    assert count(store_path, "device_verdicts") == 2
+
+
+async def test_empty_batch_is_no_change(store: Store) -> None:
+    await store.commit([])
+    assert await store.change_number() == 0
+
+
+async def test_writer_flushes_every_transaction_to_a_wal(store: Store, store_path: Path) -> None:
+    def settings(connection: Connection) -> tuple[object, object, object]:
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        one, two, three = (connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names)
+        return one, two, three
+
+    assert await store._write(settings) == ("wal", 2, 1)
+    assert await store._read(lambda c: c.exec_driver_sql("PRAGMA query_only").scalar()) == 1
+    assert store_path.with_suffix(".db-wal").exists()
+
+
+async def test_concurrent_commits_share_a_transaction(store: Store, store_path: Path) -> None:
+    gate = Gate(store)
+    transactions: list[int] = []
+    write = store._writer._write
+
+    def counting(connection: Connection, records: object) -> frozenset[Challenge]:
+        transactions.append(len(records))  # type: ignore[arg-type]
+        return write(connection, records)  # type: ignore[arg-type]
+
+    store._writer._write = counting
+    commits = [asyncio.create_task(store.commit([record(START + HOUR * n, [device(n)])])) for n in range(1, 21)]
+    await asyncio.sleep(0)  # every task has put its job
+    assert not any(commit.done() for commit in commits)
+    await gate.open()
+    await asyncio.gather(*commits)
+    assert transactions == [20]
+    assert count(store_path, "devices") == 20
+
+
+async def test_group_is_bounded(store: Store, store_path: Path) -> None:
+    gate = Gate(store)
+    batches = [[record(START, []) for _ in range(100)] for _ in range(5)]
+    commits = [asyncio.create_task(store.commit(batch)) for batch in batches]
+    await asyncio.sleep(0)
+    await gate.open()
+    await asyncio.gather(*commits)
+    assert count(store_path, "attestations") == 500
+
+
+async def test_repeated_challenge_fails_only_its_record(store: Store, store_path: Path) -> None:
+    spent = record(START, [device(1)])
+    await store.commit([spent])
+    again = record(START + HOUR, [device(1, standing=Standing.VIOLATION)], challenge=spent.verdict.challenge)
+    gate = Gate(store)
+    mixed = asyncio.create_task(store.commit([again, record(START, [device(2)])]))
+    other = asyncio.create_task(store.commit([record(START, [device(3)])]))
+    await asyncio.sleep(0)
+    await gate.open()
+    await other
+    with pytest.raises(RepeatedChallengeError) as caught:
+        await mixed
+    assert caught.value.challenges == {spent.verdict.challenge}
+    assert count(store_path, "attestations") == 3
+    kept = await store.get_device(pdi(1))
+    assert kept is not None
+    assert (kept.standing, kept.last_report_at) == (Standing.COMPLIANT, START)
+
+
+async def test_challenge_twice_in_one_batch_is_spent_once(store: Store) -> None:
+    first = record(START, [device(1)])
+    second = record(START, [device(2)], challenge=first.verdict.challenge)
+    with pytest.raises(RepeatedChallengeError):
+        await store.commit([first, second])
+    assert await store.get_device(pdi(1)) is not None
+    assert await store.get_device(pdi(2)) is None
+
+
+async def test_record_that_cannot_be_written_takes_no_other_with_it(store: Store) -> None:
+    gate = Gate(store)
+    good = asyncio.create_task(store.commit([record(START, [device(1)])]))
+    bad = asyncio.create_task(store.commit([record(START, [device(2)], host_id="\udc80")]))
+    also_good = asyncio.create_task(store.commit([record(START, [device(3)])]))
+    await asyncio.sleep(0)
+    await gate.open()
+    await asyncio.gather(good, also_good)
+    with pytest.raises(UnicodeEncodeError):
+        await bad
+    assert await store.get_device(pdi(2)) is None
+    assert await store.get_device(pdi(3)) is not None
+
+
+async def test_locked_database_is_our_fault_and_passes(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 1)
+    store = await Store.open(store_path)
+    with closing(sqlite3.connect(store_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailableError):
+            await store.commit([record(START, [device(1)])])
+        other.execute("ROLLBACK")
+    assert await store.get_device(pdi(1)) is None
+    await store.commit([record(START, [device(1)])])
+    assert await store.get_device(pdi(1)) is not None
+    await store.close()
+
+
+async def test_closed_store_refuses(store_path: Path) -> None:
+    store = await Store.open(store_path)
+    pending = asyncio.create_task(store.commit([record(START, [device(1)])]))
+    await asyncio.sleep(0)
+    await store.close()
+    await pending  # what was begun is finished
+    with pytest.raises(StoreUnavailableError):
+        await store.commit([record(START, [device(2)])])
+    with pytest.raises(StoreUnavailableError):
+        await store.get_device(pdi(1))
+    assert count(store_path, "attestations") == 1
+
+
+async def test_evidence_is_kept_as_it_came(store: Store, store_path: Path) -> None:
+    kept = record(START, [device(1), device(2)])
+    await store.commit([kept])
+    with closing(sqlite3.connect(store_path)) as other:
+        claims, reports, preimage, rejection = other.execute(
+            "SELECT claims, reports, preimage, rejection FROM attestations"
+        ).fetchone()
+    assert (claims, preimage, rejection) == (b"claims", bytes(64), None)
+    expected = [part for report in kept.attestation.reports for part in (report.chain_id, report.spdm)]
+    assert unpack(reports) == tuple(expected)
+
+
+async def test_what_a_verdict_says_of_each_device_is_kept(store: Store, store_path: Path) -> None:
+    void = VoidRange(pdi(1), LandmarkKeyId(b"\xab" * 32), Reason.TOO_FEW_ROUNDS, "7 rounds")
+    shown = replace(device(1, finding(Reason.RANGE_VOID, "x")), void_ranges=(void,))
+    await store.commit([record(START, [shown])])
+    with closing(sqlite3.connect(store_path)) as other:
+        row = other.execute("SELECT standing, findings, fix, void_ranges FROM device_verdicts").fetchone()
+    assert row == (
+        Standing.COMPLIANT,
+        '[["RANGE_VOID","NOTICE","x"]]',
+        None,
+        f'[["{"ab" * 32}","TOO_FEW_ROUNDS","7 rounds"]]',
+    )
+
+
+async def test_rejected_attestation_is_kept_and_touches_no_device(store: Store, store_path: Path) -> None:
+    rejection = Rejection(Reason.CLAIMS_MALFORMED, "no")
+    await store.commit([record(START, [], rejection=rejection)])
+    assert count(store_path, "attestations") == 1
+    assert await store.change_number() == 0
+
+
+async def test_latest_state_goes_by_arrival(store: Store) -> None:
+    newer = record(START + HOUR, [device(1, located=fix())], host_id="new-host")
+    older = record(START, [device(1, finding(Reason.RANGE_VOID), standing=Standing.UNPROVEN)], host_id="old-host")
+    await store.commit([newer])
+    await store.commit([older])
+    kept = await store.get_device(pdi(1))
+    assert kept is not None
+    assert (kept.host_id, kept.standing, kept.findings) == ("new-host", Standing.COMPLIANT, ())
+    assert (kept.last_report_at, kept.last_proof_at) == (START + HOUR, START + HOUR)
+    assert kept.last_attestation == newer.verdict.challenge
+    assert kept.last_fix == fix()
+
+
+async def test_proof_outlives_reports_without_one(store: Store) -> None:
+    await store.commit([record(START, [device(1, located=fix())]), record(START + HOUR, [device(1)])])
+    kept = await store.get_device(pdi(1))
+    assert kept is not None
+    assert (kept.last_report_at, kept.last_proof_at, kept.last_fix) == (START + HOUR, START, None)
+
+
+async def test_switch_has_a_row_and_no_standing(store: Store) -> None:
+    await store.commit([record(START, [device(9, kind=DeviceKind.SWITCH)])])
+    kept = await store.get_device(pdi(9))
+    assert kept is not None
+    assert (kept.kind, kept.standing) == (DeviceKind.SWITCH, None)
+
+
+async def test_inputs_hold_what_was_accepted(store: Store) -> None:
+    await store.import_deployments([deployment(1), deployment(2)], START)
+    largest = Counters(3, 2**64 - 1)
+    await store.commit([record(START, [device(1, counters=largest, board=[pdi(9), pdi(8)]), device(3)])])
+    deployments, last = await store.load_inputs([pdi(1), pdi(2), pdi(3), pdi(4)])
+    assert set(deployments) == {pdi(1), pdi(2)}
+    assert deployments[pdi(1)].license.revision == 1
+    assert deployments[pdi(1)].region == deployment(1).region
+    assert last == {
+        pdi(1): DeviceState(largest, frozenset({pdi(8), pdi(9)})),
+        pdi(3): DeviceState(None, frozenset()),
+    }
+    chains = await store.load_chains([chain(1)[0], chain(2)[0]])
+    assert chains == {chain(1)[0]: chain(1)[1]}
+
+
+async def test_two_stores_on_one_file(store: Store, store_path: Path) -> None:
+    other = await Store.open(store_path)
+    try:
+        await store.commit([record(START, [device(1, counters=Counters(2, 20))])])
+        assert (await other.load_inputs([pdi(1)]))[1][pdi(1)].counters == Counters(2, 20)
+        # The other loaded nothing since, and accepted an older report: what is higher stays.
+        behind = record(START + HOUR, [device(1, counters=Counters(3, 15))])
+        await asyncio.gather(other.commit([behind]), store.commit([record(START, [device(2)])]))
+        assert (await store.load_inputs([pdi(1)]))[1][pdi(1)].counters == Counters(3, 20)
+        with pytest.raises(RepeatedChallengeError):
+            await store.commit([behind])
+        before = await other.records_number()
+        await store.import_deployments([deployment(1)], START)
+        assert await other.records_number() > before
+        numbers = [change.change_number for change in (await other.changes_after(0)).devices]
+        assert numbers == sorted(set(numbers))
+    finally:
+        await other.close()
+
+
+def test_keep_highest() -> None:
+    assert keep_highest(None, None) is None
+    assert keep_highest(Counters(1, 5), None) == Counters(1, 5)
+    assert keep_highest(None, Counters(0, 0)) == Counters(0, 0)
+    assert keep_highest(Counters(1, 9), Counters(2, 3)) == Counters(2, 9)

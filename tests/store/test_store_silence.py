@@ -1,0 +1,243 @@
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from server.desk.sweep import Sweep
+from server.store import DeviceFilter, DeviceRecord, Store, StoreUnavailableError
+from server.store.silence import Uptime, open_silent
+from tests.store.store_world import HOUR, START, deployment, device, finding, pdi, record
+from verifier.errors import Reason
+from verifier.evidence.chain import DeviceKind
+from verifier.verdict import Standing
+
+ALLOWED = HOUR + HOUR / 2
+"""Cadence + grace of the license in store_world."""
+
+SECOND = timedelta(seconds=1)
+
+
+class Clock:
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+async def up(store: Store, since: datetime, until: datetime, node: str = "node-1") -> None:
+    """The service of a node is up from one time to another."""
+    moment = since
+    while moment < until:
+        await store.mark_alive(node, moment)
+        moment += 55 * SECOND
+    await store.mark_alive(node, until)
+
+
+async def stands(store: Store, number: int = 1) -> DeviceRecord:
+    found = await store.get_device(pdi(number))
+    assert found is not None
+    return found
+
+
+async def reasons(store: Store, number: int = 1) -> list[Reason]:
+    return [each.finding.reason for each in (await stands(store, number)).findings]
+
+
+@pytest.fixture
+async def reported(store: Store) -> Store:
+    """Device 1 is deployed and has reported at START."""
+    await store.import_deployments([deployment(1)], START - HOUR)
+    await store.commit([record(START, [device(1), device(2, kind=DeviceKind.SWITCH)])])
+    return store
+
+
+async def test_silent_after_cadence_and_grace_and_not_before(reported: Store) -> None:
+    await up(reported, START, START + ALLOWED)
+    assert await reported.sweep_silent(START + ALLOWED) == ()
+    await up(reported, START + ALLOWED, START + ALLOWED + SECOND)
+    before = await reported.change_number()
+    assert await reported.sweep_silent(START + ALLOWED + SECOND) == (pdi(1),)
+    assert (await stands(reported)).standing is Standing.SILENT
+    assert await reasons(reported) == [Reason.SILENT]
+    assert [change.pdi for change in (await reported.changes_after(before)).devices] == [pdi(1)]
+    # It is told once.
+    assert await reported.sweep_silent(START + ALLOWED + HOUR) == ()
+
+
+async def test_downtime_does_not_count(store_path: Path) -> None:
+    store = await Store.open(store_path)
+    await store.import_deployments([deployment(1)], START - HOUR)
+    await store.commit([record(START, [device(1)])])
+    await up(store, START, START + HOUR)
+    await store.close()
+    back = START + 100 * HOUR
+    store = await Store.open(store_path)
+    await store.mark_alive("node-1", back)
+    assert await store.sweep_silent(back) == ()
+    # An hour counted before the outage: half an hour is left after it.
+    await up(store, back, back + HOUR / 2)
+    assert await store.sweep_silent(back + HOUR / 2) == ()
+    await up(store, back + HOUR / 2, back + HOUR / 2 + SECOND)
+    assert await store.sweep_silent(back + HOUR / 2 + SECOND) == (pdi(1),)
+    await store.close()
+
+
+async def test_stopped_process_was_not_up(reported: Store) -> None:
+    await up(reported, START, START + HOUR)
+    # The same process marks again, a day later.
+    await reported.mark_alive("node-1", START + 24 * HOUR)
+    assert await reported.sweep_silent(START + 24 * HOUR) == ()
+
+
+async def test_one_node_up_is_enough(reported: Store) -> None:
+    await up(reported, START, START + HOUR, "node-1")
+    await up(reported, START + HOUR / 2, START + ALLOWED + SECOND, "node-2")
+    assert await reported.sweep_silent(START + ALLOWED + SECOND) == (pdi(1),)
+
+
+async def test_restart_forgets_no_silence(store_path: Path) -> None:
+    store = await Store.open(store_path)
+    await store.import_deployments([deployment(1)], START - HOUR)
+    await store.commit([record(START, [device(1)])])
+    await up(store, START, START + ALLOWED + SECOND)
+    assert await store.sweep_silent(START + ALLOWED + SECOND) == (pdi(1),)
+    await store.close()
+    store = await Store.open(store_path)
+    await store.mark_alive("node-1", START + 2 * HOUR)
+    assert await store.sweep_silent(START + 2 * HOUR) == ()
+    assert (await stands(store)).standing is Standing.SILENT
+    await store.close()
+
+
+async def test_verified_report_ends_silence(reported: Store) -> None:
+    silent_at = START + ALLOWED + SECOND
+    await up(reported, START, silent_at)
+    await reported.sweep_silent(silent_at)
+    await reported.commit([record(silent_at + HOUR, [device(1)])])
+    assert await reasons(reported) == []
+    assert (await stands(reported)).standing is Standing.COMPLIANT
+    assert await reported.sweep_silent(silent_at + HOUR) == ()
+
+
+async def test_report_that_was_on_its_way_ends_silence(reported: Store) -> None:
+    silent_at = START + ALLOWED + SECOND
+    await up(reported, START, silent_at)
+    await reported.sweep_silent(silent_at)
+    await reported.commit([record(silent_at - SECOND, [device(1)])])
+    assert await reasons(reported) == []
+
+
+async def test_silence_tells_no_unproven_place_besides(reported: Store) -> None:
+    await reported.commit([record(START + SECOND, [device(1, finding(Reason.LOCATION_UNPROVEN))])])
+    silent_at = START + ALLOWED + 2 * SECOND
+    await up(reported, START, silent_at)
+    assert await reported.sweep_silent(silent_at) == (pdi(1),)
+    assert await reasons(reported) == [Reason.SILENT]
+    assert (await stands(reported)).standing is Standing.SILENT
+    unproven = await reported.list_devices(DeviceFilter(finding=Reason.LOCATION_UNPROVEN))
+    assert (unproven.devices, unproven.total) == ((), 0)
+    silent = await reported.list_devices(DeviceFilter(finding=Reason.SILENT))
+    assert [each.pdi for each in silent.devices] == [pdi(1)]
+
+
+async def test_violation_stays_one_in_silence(reported: Store) -> None:
+    outside = finding(Reason.OUTSIDE_LICENSED_REGION)
+    await reported.commit([record(START + SECOND, [device(1, outside, standing=Standing.VIOLATION)])])
+    silent_at = START + ALLOWED + 2 * SECOND
+    await up(reported, START, silent_at)
+    assert await reported.sweep_silent(silent_at) == (pdi(1),)
+    assert set(await reasons(reported)) == {Reason.OUTSIDE_LICENSED_REGION, Reason.SILENT}
+    assert (await stands(reported)).standing is Standing.VIOLATION
+
+
+async def test_only_deployed_gpus_that_reported_fall_silent(store: Store) -> None:
+    await store.import_deployments([deployment(1), deployment(2), deployment(3)], START - HOUR)
+    await store.commit([record(START, [device(1), device(2, kind=DeviceKind.SWITCH), device(4)])])
+    later = START + 3 * HOUR
+    await up(store, START, later)
+    assert await store.sweep_silent(later) == (pdi(1),)
+
+
+async def test_clock_runs_from_the_deployments_record_at_the_earliest(store: Store) -> None:
+    await store.commit([record(START - 50 * HOUR, [device(1)])])
+    await store.import_deployments([deployment(1)], START)
+    await up(store, START - 50 * HOUR, START - 47 * HOUR)
+    await up(store, START, START + ALLOWED)
+    assert await store.sweep_silent(START + ALLOWED) == ()
+    await up(store, START + ALLOWED, START + ALLOWED + SECOND)
+    assert await store.sweep_silent(START + ALLOWED + SECOND) == (pdi(1),)
+
+
+async def test_sweep_marks_then_looks(reported: Store) -> None:
+    clock = Clock(START)
+    found: list[object] = []
+    sweep = Sweep(reported, "node-1", 30 * SECOND, 30 * SECOND, clock, found.append)
+    while clock.now <= START + ALLOWED:
+        assert await sweep.sweep_once() == ()
+        clock.now += 30 * SECOND
+    assert await sweep.sweep_once() == (pdi(1),)
+    assert found == [(pdi(1),)]
+
+
+class FailingOnce:
+    """A store whose first answer is a fault."""
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self.marks = 0
+        self.sweeps = 0
+        self._done = done
+
+    async def mark_alive(self, node: str, now: datetime, *, longest_pause: timedelta) -> None:
+        assert (node, now, longest_pause) == ("node-1", START, 5 * timedelta(milliseconds=1))
+        self.marks += 1
+        if self.marks == 1:
+            raise StoreUnavailableError("down")
+
+    async def sweep_silent(self, now: datetime) -> tuple[()]:
+        assert now == START
+        self.sweeps += 1
+        if self.sweeps == 2:
+            self._done()
+        return ()
+
+
+async def test_sweep_outlives_a_store_fault() -> None:
+    done = asyncio.Event()
+    store = FailingOnce(done.set)
+    sweep = Sweep(store, "node-1", timedelta(milliseconds=3), timedelta(milliseconds=1), Clock(START))
+    running = asyncio.create_task(sweep.run())
+    await done.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (store.sweeps, store.marks) == (2, 7)  # marks 1, 4 and 7 begin rounds with a sweep; the first one failed
+
+
+def test_uptime_merges_what_overlaps() -> None:
+    uptime = Uptime([(100, 200), (0, 50), (150, 250), (240, 260), (400, 400)])
+    assert uptime.between(0, 1_000) == 50 + 160
+    assert uptime.between(25, 120) == 25 + 20
+    assert uptime.between(60, 90) == 0
+    assert uptime.between(255, 255) == 0
+    assert uptime.between(300, 200) == 0
+    assert Uptime([]).between(0, 100) == 0
+
+
+async def test_clock_that_goes_back_takes_no_uptime_away(reported: Store) -> None:
+    await up(reported, START, START + ALLOWED + SECOND)
+    await reported.mark_alive("node-1", START)
+    assert await reported.sweep_silent(START + ALLOWED + SECOND) == (pdi(1),)
+
+
+async def test_two_sweeps_at_once_tell_it_once(reported: Store, store_path: Path) -> None:
+    other = await Store.open(store_path)
+    silent_at = START + ALLOWED + SECOND
+    await up(reported, START, silent_at)
+    told = await asyncio.gather(reported.sweep_silent(silent_at), other.sweep_silent(silent_at))
+    assert sorted(told) == [(), (pdi(1),)]
+    # Both may have looked before one of them wrote; whoever comes second finds nothing left.
+    assert await other._write(lambda connection: open_silent(connection, silent_at)) == ()
+    await other.close()

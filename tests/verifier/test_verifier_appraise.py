@@ -1,0 +1,313 @@
+"""From facts to findings and standing; and what a device's own past says."""
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from tests.verifier.helpers_evidence import LICENSED, NOW, make_chain, make_license
+from verifier import appraise, continuity
+from verifier.continuity import Changes, DeviceState
+from verifier.errors import Reason, UsageError
+from verifier.evidence import board
+from verifier.evidence.attestation import DeviceReport
+from verifier.evidence.chain import DeviceKind
+from verifier.evidence.measurements import FirmwareState, Outcome
+from verifier.evidence.spdm import Counters, MeasurementReport
+from verifier.license import Deployment, License, Presence, appraise_validity
+from verifier.place.fix import Assurance, Fix, PlaceAnswer
+from verifier.place.ranging import VoidRange
+from verifier.units import LandmarkKeyId, Pdi
+from verifier.verdict import DeviceVerdict, Severity, Standing
+
+CHAIN = make_chain().verified()
+GPU, S1, S2, S3 = (Pdi(name.ljust(8, b"-")) for name in (b"gpu", b"s1", b"s2", b"s3"))
+MATCH = FirmwareState(Outcome.MATCH, "firmware 1", can_range=True, differing=())
+NOTHING = Changes(None, frozenset(), frozenset())
+SECOND = timedelta(microseconds=1)
+
+
+def report(
+    pdi: Pdi = GPU, kind: DeviceKind = DeviceKind.GPU, counters: Counters | None = None, linked: tuple[Pdi, ...] = ()
+) -> DeviceReport:
+    content = MeasurementReport(bytes(32), {}, "", "", frozenset(linked), (), counters)
+    return DeviceReport(0, dataclasses.replace(CHAIN, pdi=pdi, kind=kind), content)
+
+
+def fix(licensed: PlaceAnswer, outside: PlaceAnswer = PlaceAnswer.UNPROVEN) -> Fix:
+    return Fix(
+        ranged_by=GPU,
+        assurance=Assurance.DEVICE_RANGED,
+        in_licensed_region=licensed,
+        outside_prohibited=outside,
+        discs=(),
+        tolerated_domains=1,
+        least_violations=0,
+        border_margin_km=5.0,
+        borders_version="b",
+        prohibited_version="p",
+        explanation="because",
+        demonstration=False,
+    )
+
+
+HOME = fix(PlaceAnswer.PROVEN, PlaceAnswer.PROVEN)
+
+
+def judged(
+    *,
+    firmware: FirmwareState = MATCH,
+    voids: tuple[VoidRange, ...] = (),
+    where: Fix | None = HOME,
+    changes: Changes = NOTHING,
+    held: License | None = None,
+    deployed: bool = True,
+    reporter: str = "Example Cloud",
+    kind: DeviceKind = DeviceKind.GPU,
+) -> DeviceVerdict:
+    device = report(kind=kind)
+    return appraise.appraise_device(
+        report=device,
+        boards=board.join([device]),
+        firmware=firmware,
+        voids=voids,
+        fix=where,
+        changes=changes,
+        deployment=Deployment(GPU, held or make_license(), LICENSED) if deployed else None,
+        reporter_licensee=reporter,
+        now=NOW,
+    )
+
+
+def reasons(verdict: DeviceVerdict) -> list[Reason]:
+    return [f.reason for f in verdict.findings]
+
+
+def test_nothing_found() -> None:
+    verdict = judged()
+    assert (verdict.findings, verdict.standing, verdict.presence_proven) == ((), Standing.COMPLIANT, True)
+    assert (verdict.firmware, verdict.model, verdict.pdi) == ("firmware 1", "GH100", GPU)
+    assert (verdict.chain_id, verdict.device_key_id) == (CHAIN.chain_id, CHAIN.device_key_id)
+    assert verdict.fix == HOME
+
+
+def test_firmware() -> None:
+    differing = tuple(range(1, 11))
+    mismatch = judged(firmware=FirmwareState(Outcome.MISMATCH, "firmware 1", can_range=False, differing=differing))
+    assert (reasons(mismatch), mismatch.standing) == ([Reason.FIRMWARE_MISMATCH], Standing.VIOLATION)
+    assert "1, 2, 3, 4, 5, 6, 7, 8 and more" in mismatch.findings[0].detail
+    few = judged(firmware=FirmwareState(Outcome.MISMATCH, "firmware 1", can_range=False, differing=differing[:8]))
+    assert "and more" not in few.findings[0].detail
+    missing = judged(firmware=FirmwareState(Outcome.REFERENCE_MISSING, "", can_range=False, differing=()))
+    assert (reasons(missing), missing.standing) == ([Reason.REFERENCE_MISSING], Standing.UNPROVEN)
+
+
+def test_changes() -> None:
+    moved = judged(changes=Changes(None, frozenset({S2, S3}), frozenset({S1})))
+    assert (reasons(moved), moved.standing) == ([Reason.BOARD_CHANGED], Standing.VIOLATION)
+    assert all(p.hex() in moved.findings[0].detail for p in (S1, S2, S3))
+    assert moved.board == {S1}
+    back = judged(changes=Changes((Counters(2, 9), Counters(2, 9)), frozenset(), frozenset()))
+    assert (reasons(back), back.standing) == ([Reason.COUNTER_ROLLBACK], Standing.UNPROVEN)
+
+
+def test_void_ranges_never_accuse() -> None:
+    void = VoidRange(GPU, LandmarkKeyId(bytes(32)), Reason.MASK_INVALID, "why")
+    verdict = judged(voids=(void,))
+    assert (reasons(verdict), verdict.standing) == ([Reason.RANGE_VOID], Standing.COMPLIANT)
+    assert verdict.findings[0].severity is Severity.NOTICE
+    assert verdict.findings[0].detail == "MASK_INVALID: why"
+    assert judged(voids=(void, void, void)).findings[0].detail == "MASK_INVALID: why (and 2 more)"
+
+
+def test_unknown_device() -> None:
+    verdict = judged(deployed=False, reporter="anybody")
+    assert (reasons(verdict), verdict.standing) == ([Reason.UNKNOWN_DEVICE], Standing.UNLICENSED)
+    assert not verdict.presence_proven
+
+
+def test_switch_is_a_witness() -> None:
+    verdict = judged(kind=DeviceKind.SWITCH, deployed=False, where=None)
+    assert (verdict.findings, verdict.standing, verdict.presence_proven) == ((), None, False)
+
+
+def test_license() -> None:
+    held = make_license()
+    expired = judged(held=dataclasses.replace(held, valid_until=NOW))
+    assert (reasons(expired), expired.standing) == ([Reason.LICENSE_EXPIRED], Standing.VIOLATION)
+    early = judged(held=dataclasses.replace(held, valid_from=NOW + SECOND))
+    assert (reasons(early), early.standing) == ([Reason.LICENSE_NOT_YET_VALID], Standing.VIOLATION)
+    foreign = judged(reporter="Example Cloud 2")
+    assert (reasons(foreign), foreign.standing) == ([Reason.FOREIGN_REPORT], Standing.VIOLATION)
+
+
+def test_validity_includes_its_start_and_not_its_end() -> None:
+    held = make_license()
+    assert appraise_validity(held, held.valid_from) is None
+    assert appraise_validity(held, held.valid_until - SECOND) is None
+    early, late = appraise_validity(held, held.valid_from - SECOND), appraise_validity(held, held.valid_until)
+    assert early is not None
+    assert early[0] is Reason.LICENSE_NOT_YET_VALID
+    assert late is not None
+    assert late[0] is Reason.LICENSE_EXPIRED
+
+
+P, M, R, U = PlaceAnswer.PROVEN, PlaceAnswer.INDICATED, PlaceAnswer.REFUTED, PlaceAnswer.UNPROVEN  # M: a maybe
+
+
+@pytest.mark.parametrize(
+    ("presence", "licensed", "outside", "found", "proven"),
+    [
+        (Presence.COUNTRY, P, P, [], True),
+        (Presence.COUNTRY, P, U, [], True),
+        (Presence.SITE, P, U, [], True),
+        (Presence.COUNTRY, U, P, [Reason.LOCATION_UNPROVEN], False),
+        (Presence.SITE, U, P, [Reason.LOCATION_UNPROVEN], False),
+        (Presence.COUNTRY, M, P, [Reason.LOCATION_UNPROVEN], False),
+        (Presence.COUNTRY, R, P, [Reason.OUTSIDE_LICENSED_REGION], False),
+        (Presence.COUNTRY, R, R, [Reason.OUTSIDE_LICENSED_REGION, Reason.IN_PROHIBITED_DESTINATION], False),
+        (Presence.COUNTRY, U, R, [Reason.IN_PROHIBITED_DESTINATION], False),
+        (Presence.OUTSIDE_PROHIBITED, U, P, [], True),
+        (Presence.OUTSIDE_PROHIBITED, P, U, [Reason.LOCATION_UNPROVEN], False),
+        (Presence.OUTSIDE_PROHIBITED, P, M, [Reason.LOCATION_UNPROVEN], False),
+        (Presence.OUTSIDE_PROHIBITED, U, R, [Reason.IN_PROHIBITED_DESTINATION], False),
+        (Presence.OUTSIDE_PROHIBITED, R, U, [Reason.OUTSIDE_LICENSED_REGION], False),
+    ],
+)
+def test_place(
+    presence: Presence, licensed: PlaceAnswer, outside: PlaceAnswer, found: list[Reason], *, proven: bool
+) -> None:
+    verdict = judged(held=make_license(presence), where=fix(licensed, outside))
+    assert (reasons(verdict), verdict.presence_proven) == (found, proven)
+
+
+def test_no_fix() -> None:
+    for presence in Presence:
+        verdict = judged(held=make_license(presence), where=None)
+        assert (reasons(verdict), verdict.standing) == ([Reason.LOCATION_UNPROVEN], Standing.UNPROVEN)
+        assert not verdict.presence_proven
+
+
+def test_findings_stand_worst_first() -> None:
+    void = VoidRange(GPU, LandmarkKeyId(bytes(32)), Reason.MASK_INVALID, "why")
+    verdict = judged(
+        firmware=FirmwareState(Outcome.REFERENCE_MISSING, "", can_range=False, differing=()),
+        voids=(void,),
+        where=None,
+        reporter="other",
+        changes=Changes((Counters(1, 2), Counters(1, 1)), frozenset({S2}), frozenset({S1})),
+    )
+    assert reasons(verdict) == [
+        Reason.BOARD_CHANGED,
+        Reason.FOREIGN_REPORT,
+        Reason.LOCATION_UNPROVEN,
+        Reason.REFERENCE_MISSING,
+        Reason.COUNTER_ROLLBACK,
+        Reason.RANGE_VOID,
+    ]
+    assert verdict.standing is Standing.VIOLATION
+
+
+def test_standing() -> None:
+    def standing(*found: Reason) -> Standing:
+        return appraise.standing_of([appraise.finding(r, "") for r in found], deployed=True)
+
+    assert standing() is Standing.COMPLIANT
+    assert standing(Reason.RANGE_VOID) is Standing.COMPLIANT
+    assert standing(Reason.RANGE_VOID, Reason.LOCATION_UNPROVEN) is Standing.UNPROVEN
+    assert standing(Reason.LOCATION_UNPROVEN, Reason.SILENT) is Standing.SILENT
+    assert standing(Reason.SILENT, Reason.BOARD_CHANGED) is Standing.VIOLATION
+    assert appraise.standing_of(iter([appraise.finding(Reason.SILENT, "")]), deployed=False) is Standing.UNLICENSED
+
+
+ACCUSING = {
+    Reason.OUTSIDE_LICENSED_REGION,
+    Reason.IN_PROHIBITED_DESTINATION,
+    Reason.BOARD_CHANGED,
+    Reason.UNKNOWN_DEVICE,
+    Reason.FOREIGN_REPORT,
+    Reason.FIRMWARE_MISMATCH,
+    Reason.LICENSE_EXPIRED,
+    Reason.LICENSE_NOT_YET_VALID,
+    Reason.SILENT,
+}
+
+
+def test_what_may_accuse() -> None:
+    assert {r for r, severity in appraise.SEVERITY.items() if severity is Severity.VIOLATION} == ACCUSING
+    assert {r for r, severity in appraise.SEVERITY.items() if severity is Severity.NOTICE} == {Reason.RANGE_VOID}
+
+
+def test_license_that_is_none() -> None:
+    held = make_license()
+    for bent in (
+        {"valid_from": held.valid_from.replace(tzinfo=None)},
+        {"valid_until": held.valid_until.replace(tzinfo=None)},
+        {"valid_until": held.valid_from},
+        {"cadence": timedelta(0)},
+        {"grace": -SECOND},
+    ):
+        with pytest.raises(UsageError):
+            dataclasses.replace(held, **bent)
+    assert dataclasses.replace(held, grace=timedelta(0)).grace == timedelta(0)
+
+
+def compared(
+    now: Counters | None = None,
+    last: DeviceState | None = None,
+    switches: tuple[Pdi, ...] = (),
+    kind: DeviceKind = DeviceKind.GPU,
+) -> Changes:
+    device = report(kind=kind, counters=now, linked=switches)
+    others = [report(s, DeviceKind.SWITCH, linked=(GPU,)) for s in switches]
+    return continuity.compare(device, board.join([device, *others]), last)
+
+
+def test_e5_counters() -> None:
+    before = Counters(boot=3, attestation=10)
+    state = DeviceState(counters=before)
+    for good in (Counters(3, 11), Counters(4, 11), Counters(9, 99)):
+        assert compared(good, state).rolled_back is None
+    for bad in (Counters(3, 10), Counters(3, 9), Counters(4, 10), Counters(2, 11)):
+        assert compared(bad, state).rolled_back == (before, bad)
+    assert compared(None, state).rolled_back is None
+    assert compared(before, DeviceState()).rolled_back is None
+    assert compared(before, None).rolled_back is None
+
+
+def test_board_is_learned_edge_by_edge() -> None:
+    assert compared(switches=(S1,)) == Changes(None, frozenset(), frozenset({S1}))
+    assert compared(last=DeviceState(board=frozenset({S1})), switches=(S1, S2)).board == {S1, S2}
+    silent = compared(last=DeviceState(board=frozenset({S1, S2})), switches=(S2,))
+    assert silent == Changes(None, frozenset(), frozenset({S1, S2}))
+    none = compared(last=DeviceState(board=frozenset({S1})))
+    assert none == Changes(None, frozenset(), frozenset({S1}))
+
+
+def test_other_board() -> None:
+    changed = compared(last=DeviceState(board=frozenset({S1})), switches=(S2, S3))
+    assert changed == Changes(None, frozenset({S2, S3}), frozenset({S1}))
+
+
+def test_switch_has_counters_and_no_board() -> None:
+    before, now = Counters(1, 2), Counters(1, 2)
+    state = DeviceState(counters=before, board=frozenset({S1}))
+    changes = compared(now, state, kind=DeviceKind.SWITCH)
+    assert changes == Changes((before, now), frozenset(), frozenset())
+
+
+def test_edges_and_counters_stand_in_the_verdict() -> None:
+    device, counters = report(counters=Counters(1, 2), linked=(S2, S1)), Counters(1, 2)
+    boards = board.join([device, *(report(s, DeviceKind.SWITCH, linked=(GPU,)) for s in (S1, S2))])
+    verdict = appraise.appraise_device(
+        report=device,
+        boards=boards,
+        firmware=MATCH,
+        voids=(),
+        fix=None,
+        changes=NOTHING,
+        deployment=None,
+        reporter_licensee="",
+        now=NOW,
+    )
+    assert (verdict.proven_edges, verdict.counters) == ((S1, S2), counters)

@@ -61,6 +61,8 @@ class Story:
 
     async def set_up(self) -> None:
         """Start everything but the agents, and import the records."""
+        world = self.stage.world
+        self._tell(f"Making keys and starting {len(world.landmarks)} landmarks and {len(world.servers)} servers ...")
         await self.stage.make_vendor_and_keys()
         await self.stage.start_landmarks()
         operators = len({spec.operator for spec in self.stage.world.landmarks})

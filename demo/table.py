@@ -7,6 +7,7 @@ from rich.text import Text
 from trigpoint.v1 import device_pb2
 
 from demo.story import Story
+from demo.world import LICENSEE
 
 _STYLES = {
     device_pb2.STANDING_COMPLIANT: "green",
@@ -20,9 +21,9 @@ _SQUARE = "■"
 
 def fleet_table(story: Story) -> Table:
     """Return the table as the fleet stands; 80 columns hold it."""
-    table = Table(title=f"Meridian Compute, {story.elapsed_s():.0f} s", expand=False)
-    for column in ("server", "licensed to", "GPUs by slot", "standing", "flags"):
-        table.add_column(column)
+    table = Table(title=f"{LICENSEE}, {story.elapsed_s():.0f} s", expand=False)
+    for column in ("server", "licensed to", "GPUs", "standing and flags"):
+        table.add_column(column, no_wrap=column != "licensed to")
     flags = story.fleet.flags()
     for spec in story.stage.world.servers:
         members = sorted((d for d in story.stage.devices.values() if d.server == spec.key), key=lambda d: d.slot)
@@ -34,11 +35,8 @@ def fleet_table(story: Story) -> Table:
             standings[device_pb2.Standing.Name(standing).removeprefix("STANDING_")] += 1
         pdis = {m.pdi for m in members}
         reasons = Counter(reason for pdi, reason in flags if pdi in pdis)
-        table.add_row(
-            spec.key,
-            spec.country or f"{spec.radius_km:,.0f} km around {spec.city}",
-            squares,
-            "\n".join(f"{count} {name}" for name, count in standings.items()),
-            "\n".join(f"{count} {name}" for name, count in reasons.items()),
-        )
+        lines = [f"{count} {name}" for name, count in standings.items()]
+        lines += [f"  {count} {name}" for name, count in sorted(reasons.items())]
+        where = spec.country or f"{spec.radius_km:,.0f} km around {spec.city}"
+        table.add_row(spec.key, where, squares, "\n".join(lines))
     return table

@@ -1,4 +1,4 @@
-"""What the tests of place share: a sphere of their own, landmarks, ranges, and receipts written from docs/protocol.md §7.
+"""What the tests of place share: a sphere of their own, landmarks, ranges, and receipts by docs/protocol.md §7.
 
 The geometry here is not the code's: distances by dot products, samples by brute force, crossings by half angles.
 """
@@ -50,7 +50,7 @@ PDI = Pdi(bytes.fromhex("0011223344556677"))
 CHALLENGE = Challenge(hashlib.sha256(b"challenge of this attestation").digest())
 
 
-# --- the sphere
+# the sphere
 
 
 def vector(place: Position) -> NDArray[np.float64]:
@@ -162,7 +162,7 @@ def violations_at(
     return count
 
 
-# --- regions
+# regions
 
 
 @cache
@@ -197,7 +197,7 @@ def policy(
     )
 
 
-# --- landmarks and ranges
+# landmarks and ranges
 
 
 @cache
@@ -250,7 +250,7 @@ def ranged(at: Landmark, radius_km: float) -> VerifiedRange:
     return VerifiedRange(PDI, at, rtt_for(radius_km))
 
 
-# --- receipts
+# receipts
 
 
 class NeverAsked:

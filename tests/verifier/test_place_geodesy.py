@@ -111,9 +111,6 @@ def test_angles_are_exact_near_zero_and_near_pi() -> None:
         assert math.pi - float(angles(a, -b)) == pytest.approx(tiny, abs=1e-15)
 
 
-# --- distance to arcs
-
-
 def sampled_arc_km(
     point: NDArray[np.float64], start: NDArray[np.float64], end: NDArray[np.float64], count: int = 4001
 ) -> float:
@@ -173,9 +170,6 @@ def test_the_nearest_of_several_arcs_counts() -> None:
     assert distance_to_arcs_km(Position(20, -1).vector(), starts, ends) == pytest.approx(
         distance_km(Position(20, -1), Position(20, 0)), abs=1e-6
     )
-
-
-# --- circles
 
 
 @given(st.lists(st.tuples(places, st.floats(0.01, math.pi - 0.01)), min_size=2, max_size=5))

@@ -42,9 +42,6 @@ def refused(world: RangeWorld) -> Reason:
     return caught.value.reason
 
 
-# --- what holds
-
-
 def test_an_honest_range_holds_with_all_that_the_landmark_signed() -> None:
     world = honest_world(sent=20, answered=[0, 2, 3, 5, 6, 8, 11, 12, 13, 19], accepted=[2, 3, 5, 6, 8, 11, 12, 19])
     receipt = world.verify()
@@ -96,9 +93,6 @@ def test_a_session_holds_among_the_others_of_a_full_log() -> None:
     world.verify()
     world.log = world.log[::-1]
     world.verify()
-
-
-# --- one lie, one reason
 
 
 def set_field(key: object, value: object) -> Callable[[RangeWorld], None]:
@@ -211,7 +205,7 @@ LIES: dict[str, tuple[Callable[[RangeWorld], None], Reason]] = {
     "a mask of 7 bytes": (set_field(7, bytes(7)), Reason.RECEIPT_MALFORMED),
     "a mask of 9 bytes": (set_field(7, bytes(9)), Reason.RECEIPT_MALFORMED),
     "a mask that is a number": (set_field(7, 0xFFFF), Reason.RECEIPT_MALFORMED),
-    **{f"field {k} is true": (set_field(k, True), Reason.RECEIPT_MALFORMED) for k in (6, 8, 9, 10, 11)},
+    **{f"field {k} is true": (set_field(k, value=True), Reason.RECEIPT_MALFORMED) for k in (6, 8, 9, 10, 11)},
     **{f"field {k} is a float": (set_field(k, 8.0), Reason.RECEIPT_MALFORMED) for k in (6, 8, 9, 10, 11)},
     **{f"field {k} is null": (set_field(k, None), Reason.RECEIPT_MALFORMED) for k in (6, 8, 9, 10, 11)},
     "no round sent": (set_field(6, 0), Reason.RECEIPT_MALFORMED),
@@ -297,9 +291,6 @@ def test_a_landmark_may_send_more_than_the_device_answered_but_not_other_rounds(
     world = honest_world(sent=16)
     world.payload[6] = 64  # the seed fixes the rounds; more of them sent changes none that was answered
     world.verify()
-
-
-# --- several ranges of one attestation
 
 
 def test_ranges_of_two_devices_are_kept_apart() -> None:
@@ -419,9 +410,6 @@ def test_receipts_that_name_nothing_share_nothing(payload: object) -> None:
     found = verify_all([*others, garbage, garbage, world], [device_report(0, PDI, world.log)])
     assert [r.landmark.landmark_id for r in found.verified] == ["lm-a"]
     assert [v.reason for v in found.void] == [Reason.RECEIPT_MALFORMED] * 4
-
-
-# --- whatever comes
 
 
 def holds(receipt: bytes) -> bool:

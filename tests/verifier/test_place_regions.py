@@ -27,8 +27,8 @@ from tests.verifier.helpers_place import (
 )
 from verifier.errors import UsageError
 from verifier.place import regions
-from verifier.place.geodesy import Position
-from verifier.place.regions import CRIMEA, Atlas, Countries, SiteDisc, parse_prohibited
+from verifier.place.geodesy import Position, distance_to_arcs_km
+from verifier.place.regions import CRIMEA, Atlas, Countries, RegionDistances, SiteDisc, parse_prohibited
 from verifier.units import CountryCode
 
 PIECE_ERROR_KM = 0.010  # verifier/place/regions.py: great-circle arcs stay within 10 m of edges as drawn
@@ -94,11 +94,8 @@ def test_each_hard_point_is_in_its_country_and_in_no_other(latitude: float, long
     assert owner(place) == ([] if code is None else [code])
     if code is not None:
         found = atlas().distances(countries(code), place)
-        assert found.to_region_km == 0
+        assert found.to_region_km == 0.0
         assert found.to_complement_km > 0
-
-
-# --- a second reading of the same GeoJSON: rays to the north instead of rays to the east
 
 
 @cache
@@ -174,8 +171,8 @@ def test_distances_to_one_country_are_those_of_s2(codes: tuple[str, ...], place:
     expected = boundary_km(codes[0], place)
     # Outlines of parts of one country may stand inside it; none does in these countries.
     measured = found.to_complement_km if inside else found.to_region_km
-    assert (found.to_region_km == 0) is inside
-    assert (found.to_complement_km == 0) is not inside
+    assert (found.to_region_km == 0.0) is inside
+    assert (found.to_complement_km == 0.0) is not inside
     assert measured == pytest.approx(expected, abs=PIECE_ERROR_KM)
 
 
@@ -202,7 +199,7 @@ BRUTE = [
 @pytest.mark.parametrize(("codes", "place"), BRUTE, ids=[f"{'+'.join(c)} from {p.latitude}" for c, p in BRUTE])
 def test_no_place_of_the_region_or_its_complement_is_nearer_than_said(codes: tuple[str, ...], place: Position) -> None:
     found = atlas().distances(countries(*codes), place)
-    inside = found.to_region_km == 0
+    inside = found.to_region_km == 0.0
     least = float(found.to_complement_km if inside else found.to_region_km)
     assert bool(drawn_contains(codes, [place])[0]) is inside
     within = drawn_contains(codes, around(place, least * 0.9995, 6000))
@@ -225,14 +222,11 @@ def test_every_country_holds_what_any_of_its_parts_holds() -> None:
             assert held == drawn_contains([code], tried).tolist(), code
 
 
-# --- unions
-
-
 def test_a_border_between_two_members_is_no_border_of_their_union() -> None:
     at_the_river = Position(22.50, 114.13)  # Hong Kong, 2 km from Shenzhen
     assert atlas().distances(countries("HK"), at_the_river).to_complement_km < 5
     union = atlas().distances(countries("CN", "HK"), at_the_river)
-    assert union.to_region_km == 0
+    assert union.to_region_km == 0.0
     # The nearest place of neither is in the waters of Macau or at sea.
     outer = min(boundary_km("MO", at_the_river), 200.0)
     assert 20 < union.to_complement_km <= outer
@@ -244,7 +238,7 @@ def test_an_enclave_disappears_in_the_union_with_what_is_around_it() -> None:
     assert atlas().distances(countries("LS"), maseru).to_complement_km < 10
     assert atlas().distances(countries("ZA"), maseru).to_region_km < 10
     both = atlas().distances(countries("ZA", "LS"), maseru)
-    assert both.to_region_km == 0
+    assert both.to_region_km == 0.0
     assert 250 < both.to_complement_km < 500  # the sea, or Eswatini
     vatican = Position(41.9022, 12.4533)
     assert atlas().distances(countries("VA"), vatican).to_complement_km < 1
@@ -254,7 +248,7 @@ def test_an_enclave_disappears_in_the_union_with_what_is_around_it() -> None:
 def test_crimea_is_no_part_of_ukraine_here_and_one_region_with_it() -> None:
     simferopol = Position(44.95, 34.10)
     assert atlas().distances(countries("UA"), simferopol).to_region_km > 50
-    assert atlas().distances(countries("UA", "UA-43"), simferopol).to_region_km == 0
+    assert atlas().distances(countries("UA", "UA-43"), simferopol).to_region_km == 0.0
     at_the_isthmus = Position(46.08, 33.9)
     alone = [atlas().distances(countries(c), at_the_isthmus).to_complement_km for c in ("UA", "UA-43")]
     assert atlas().distances(countries("UA", "UA-43"), at_the_isthmus).to_complement_km > 5 * max(alone)
@@ -265,14 +259,11 @@ def test_the_order_of_members_does_not_matter() -> None:
         assert atlas().distances(countries("CN", "HK"), place) == atlas().distances(countries("HK", "CN"), place)
 
 
-# --- the cut at 180 degrees and the poles
-
-
 def test_antarctica_ends_at_its_parallel_and_neither_at_the_cut_nor_at_the_pole() -> None:
     expected = 15 / 180 * math.pi * 6371
     for longitude in (-180, -179.9, -10, 0, 120, 179.9):
         found = atlas().distances(countries("AQ"), Position(-75, longitude))
-        assert found.to_region_km == 0
+        assert found.to_region_km == 0.0
         assert found.to_complement_km == pytest.approx(expected, abs=PIECE_ERROR_KM)
     pole = atlas().distances(countries("AQ"), Position(-90, 0))
     assert pole.to_complement_km == pytest.approx(2 * expected, abs=PIECE_ERROR_KM)
@@ -284,13 +275,10 @@ def test_fiji_and_russia_are_near_from_both_sides_of_the_cut() -> None:
     for code, latitude in (("FJ", -17.0), ("RU", 66.0)):
         for longitude in (179.5, 179.9, -179.9, -179.5):
             found = atlas().distances(countries(code), Position(latitude, longitude))
-            assert found.to_region_km == 0
+            assert found.to_region_km == 0.0
             # Their two halves are drawn up to 0.016 degrees apart, so the cut may count as a border, which only makes
             # the complement look nearer.
             assert 0 < found.to_complement_km <= boundary_km(code, Position(latitude, longitude)) + PIECE_ERROR_KM
-
-
-# --- drawings of our own
 
 
 def square(west: float, south: float, east: float, north: float) -> list[list[list[float]]]:
@@ -314,6 +302,10 @@ def parse(*features: tuple[dict[str, Any], Any]) -> Atlas:
     return Atlas.parse(draw(*features), "drawn")
 
 
+def pair(found: RegionDistances) -> list[float]:
+    return [found.to_region_km, found.to_complement_km]
+
+
 def km(degrees: float) -> float:
     return math.radians(degrees) * RADIUS_KM
 
@@ -323,9 +315,9 @@ def test_a_square_at_the_equator_has_the_distances_that_one_reckons() -> None:
     assert own.version == "drawn"
     assert own.country_codes == {"AA"}
     inside = own.distances(countries("AA"), Position(0, 7))
-    assert (inside.to_region_km, inside.to_complement_km) == (0, pytest.approx(km(3), abs=PIECE_ERROR_KM))
+    assert pair(inside) == pytest.approx([0, km(3)], abs=PIECE_ERROR_KM)
     outside = own.distances(countries("AA"), Position(0, 12))
-    assert (outside.to_region_km, outside.to_complement_km) == (pytest.approx(km(2), abs=PIECE_ERROR_KM), 0)
+    assert pair(outside) == pytest.approx([km(2), 0], abs=PIECE_ERROR_KM)
     corner = own.distances(countries("AA"), Position(11, 11))
     assert corner.to_region_km == pytest.approx(sphere_km(Position(11, 11), Position(10, 10)), abs=PIECE_ERROR_KM)
 
@@ -387,7 +379,7 @@ def test_members_that_cover_the_earth_keep_their_borders() -> None:
         ({"iso1A2": "BB"}, shape(square(0, -90, 180, 90))),
     )
     found = own.distances(countries("AA", "BB"), Position(0, 30))
-    assert found.to_region_km == 0
+    assert found.to_region_km == 0.0
     # Nothing is outside; that the old borders stay errs to UNPROVEN.
     assert found.to_complement_km == pytest.approx(km(30), abs=PIECE_ERROR_KM)
 
@@ -451,7 +443,7 @@ def test_the_empty_region_is_refused() -> None:
 def test_distances_are_reckoned_once_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
     own = parse(({"iso1A2": "AA"}, shape(square(-10, -10, 10, 10))))
     calls: list[int] = []
-    honest = regions.distance_to_arcs_km
+    honest = distance_to_arcs_km
 
     def counted(*arguments: Any) -> Any:
         calls.append(1)
@@ -470,9 +462,6 @@ def test_regions_print_as_an_officer_would_write_them() -> None:
     assert str(SiteDisc("Tuas", SINGAPORE, 50)) == "site Tuas (50 km around 1.29, 103.85)"
 
 
-# --- sites
-
-
 @pytest.mark.parametrize("radius_km", [0, -1, 10007.6, 20000, math.nan, math.inf])
 def test_a_site_that_is_nothing_or_half_the_earth_is_refused(radius_km: float) -> None:
     with pytest.raises(UsageError, match="site 'x': a radius"):
@@ -486,13 +475,13 @@ def test_the_largest_site_is_just_under_half_the_earth() -> None:
 def test_a_site_is_reckoned_smaller_from_inside_and_larger_from_outside() -> None:
     site = SiteDisc("x", Position(0, 0), 1000)
     center = atlas().distances(site, Position(0, 0))
-    assert (center.to_region_km, center.to_complement_km) == (0, pytest.approx(1000 / 1.0056))
+    assert pair(center) == pytest.approx([0, 1000 / 1.0056], abs=1e-6)
     near = atlas().distances(site, travel(Position(0, 0), 33, 900))
-    assert (near.to_region_km, near.to_complement_km) == (0, pytest.approx(1000 / 1.0056 - 900))
+    assert pair(near) == pytest.approx([0, 1000 / 1.0056 - 900], abs=1e-6)
     far = atlas().distances(site, travel(Position(0, 0), 33, 1100))
-    assert (far.to_region_km, far.to_complement_km) == (pytest.approx(1100 - 1000 * 1.0056), 0)
+    assert pair(far) == pytest.approx([1100 - 1000 * 1.0056, 0], abs=1e-6)
     rim = atlas().distances(site, travel(Position(0, 0), 33, 1000))
-    assert (rim.to_region_km, rim.to_complement_km) == (0, 0)  # on the rim nothing is sure
+    assert pair(rim) == [0, 0]  # on the rim nothing is sure
 
 
 def test_a_site_errs_to_unproven_on_the_real_earth() -> None:
@@ -504,9 +493,9 @@ def test_a_site_errs_to_unproven_on_the_real_earth() -> None:
         found = atlas().distances(SiteDisc("x", center, radius), there)
         true = wgs84_km(center, there)
         if true <= radius:
-            assert found.to_region_km == 0
+            assert found.to_region_km == 0.0
         else:
-            assert found.to_complement_km == 0
+            assert found.to_complement_km == 0.0
 
 
 def test_a_site_holds_the_places_within_its_radius() -> None:
@@ -514,9 +503,6 @@ def test_a_site_holds_the_places_within_its_radius() -> None:
     assert atlas().contains(site, SINGAPORE)
     assert atlas().contains(site, travel(SINGAPORE, 90, 49.999))
     assert not atlas().contains(site, travel(SINGAPORE, 90, 50.001))
-
-
-# --- prohibited destinations
 
 
 def test_the_prohibited_destinations_are_those_of_the_design() -> None:
@@ -540,7 +526,7 @@ def test_country_groups_without_their_columns_are_a_misuse(data: bytes) -> None:
 def test_the_nearest_prohibited_destination_of_singapore_is_a_thousand_kilometers_away() -> None:
     found = atlas().distances(prohibited(), SINGAPORE)
     assert 1000 < found.to_region_km < 1200
-    assert found.to_complement_km == 0
+    assert found.to_complement_km == 0.0
     near = min((boundary_km(c, SINGAPORE), c) for c in ("MM", "CN", "HK"))
     assert found.to_region_km == pytest.approx(near[0], abs=PIECE_ERROR_KM)
 

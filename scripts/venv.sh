@@ -25,6 +25,7 @@ fi
 
 pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
 say "installing (a minute or two)"
+export UV_SYSTEM_CERTS=1  # as pip does: a company's own CA stands in the system's store
 if pip install 'uv>=0.9' >/dev/null 2>&1 && .venv/bin/uv pip install -q --python .venv/bin/python --require-hashes -r requirements.lock 2>.venv/uv.log; then
   :
 else

@@ -1,9 +1,8 @@
 """One Attest stream, from inventory to verdict, for many hosts at once (docs/protocol.md §9).
 
 Knows the order of messages and when the next challenge comes; not protobuf, nor who the peer may be. A message that
-comes too late or twice is
-dropped: it can only steer. What a stream cannot decide ends it with an error, which server/rpc/status.py turns into a
-    gRPC status.
+comes too late or twice is dropped: it can only steer. What a stream cannot decide ends it with an error, which
+server/rpc/status.py turns into a gRPC status.
 """
 
 import asyncio

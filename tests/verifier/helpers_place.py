@@ -44,6 +44,7 @@ from verifier.units import (
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=400)
 RADIUS_KM = 6371.0
+WIDENING = 1.0056  # of the ellipsoid, DESIGN §5
 LIGHT_KM_PER_NS = 299_792.458 / 1e9
 SINGAPORE = Position(1.29, 103.85)
 PDI = Pdi(bytes.fromhex("0011223344556677"))
@@ -242,7 +243,7 @@ def landmark(
 
 def rtt_for(radius_km: float) -> Nanoseconds:
     """The round trip whose disc, widened by clock and ellipsoid, has this radius at most."""
-    return Nanoseconds(math.floor(radius_km / 1.0056 / 1.0002 * 2 / LIGHT_KM_PER_NS))
+    return Nanoseconds(math.floor(radius_km / WIDENING / 1.0002 * 2 / LIGHT_KM_PER_NS))
 
 
 def ranged(at: Landmark, radius_km: float) -> VerifiedRange:

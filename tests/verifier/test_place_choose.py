@@ -136,6 +136,14 @@ def test_each_place_of_the_spread_is_one_of_the_three_farthest_from_those_before
             assert chosen[k] in rest[:3]
 
 
+def test_the_first_place_of_the_spread_does_not_tell_the_second() -> None:
+    seconds: dict[str, set[str]] = {}
+    for seed in range(150):
+        first, second, *_ = names(choose(2, seed=seed))
+        seconds.setdefault(first, set()).add(second)
+    assert max(len(found) for found in seconds.values()) == 3
+
+
 def test_the_spread_asks_none_again() -> None:
     used = keys([r for r in registry().landmarks if str(r.landmark_id).startswith("near")])
     for seed in range(10):

@@ -16,6 +16,7 @@ from tests.verifier.helpers_place import (
     NOW,
     PDI,
     SINGAPORE,
+    WIDENING,
     angle,
     atlas,
     countries,
@@ -98,11 +99,11 @@ def discs(landmarks: Sequence[Landmark], radius_km: float) -> list[VerifiedRange
     ("rtt_ns", "lifetime_s", "uncertainty_km", "km"),
     [
         (0, 0, 0, 0.0),
-        (1_000_000, 0, 0, 149.896229 * 1.0002 * 1.0056),
-        (10_000_000, 0, 0, 1498.96229 * 1.0002 * 1.0056),
-        (0, 60, 0, 1.8 * 1.0056),
-        (0, 0, 7, 7 * 1.0056),
-        (2_000_000, 10, 3, (299.792458 * 1.0002 + 0.3 + 3) * 1.0056),
+        (1_000_000, 0, 0, 149.896229 * 1.0002 * WIDENING),
+        (10_000_000, 0, 0, 1498.96229 * 1.0002 * WIDENING),
+        (0, 60, 0, 1.8 * WIDENING),
+        (0, 0, 7, 7 * WIDENING),
+        (2_000_000, 10, 3, (299.792458 * 1.0002 + 0.3 + 3) * WIDENING),
     ],
 )
 def test_the_radius_by_hand(rtt_ns: int, lifetime_s: int, uncertainty_km: float, km: float) -> None:
@@ -113,7 +114,7 @@ def test_a_disc_is_widened_by_the_challenges_life_and_the_landmarks_uncertainty(
     at = landmark("a", SINGAPORE, uncertainty_km=5)
     fix, _ = find([VerifiedRange(PDI, at, Nanoseconds(1_000_000))], lifetime=timedelta(seconds=50))
     assert fix is not None
-    assert fix.discs[0].radius_km == pytest.approx((149.896229 * 1.0002 + 1.5 + 5) * 1.0056)
+    assert fix.discs[0].radius_km == pytest.approx((149.896229 * 1.0002 + 1.5 + 5) * WIDENING)
 
 
 def test_two_domains_prove_presence_and_one_does_not() -> None:
@@ -175,7 +176,7 @@ def test_a_domain_is_its_smallest_disc(order: tuple[int, ...]) -> None:
 
 def test_a_disc_that_reaches_over_the_sites_rim_proves_nothing() -> None:
     a, b = near(SINGAPORE, 2, "s")
-    reach = 500 / 1.0056 - 40
+    reach = 500 / WIDENING - 40
     assert licensed([ranged(a, reach - 0.1), ranged(b, reach - 0.1)]) is PROVEN
     assert licensed([ranged(a, reach + 0.1), ranged(b, reach - 0.1)]) is UNPROVEN
 
@@ -242,7 +243,7 @@ def test_an_accusation_waits_until_the_landmarks_record_has_stood() -> None:
 
 def test_a_disc_that_touches_the_region_refutes_nothing() -> None:
     a, b = (landmark(f"w{k}", travel(SINGAPORE, 180 * k, 2000)) for k in range(2))
-    gap = 2000 - 500 * 1.0056
+    gap = 2000 - 500 * WIDENING
     assert licensed([ranged(a, gap + 0.1), ranged(b, 100)]) is UNPROVEN
     assert fix_of([ranged(a, gap - 0.1)]).discs[0].excludes_licensed_region
     assert not fix_of([ranged(a, gap + 0.1)]).discs[0].excludes_licensed_region
@@ -292,7 +293,7 @@ def test_borders_are_taken_nearer_than_drawn_and_sites_are_not() -> None:
     assert licensed(discs([a, b], least - 5.1), australia, policy(margin_km=5)) is PROVEN
     assert licensed(discs(near(SINGAPORE, 2, "s"), 450), how=policy(margin_km=100)) is PROVEN
     away = [landmark(f"w{k}", travel(SINGAPORE, 5.0 * k, 2000)) for k in range(2)]
-    gap = 2000 - 500 * 1.0056
+    gap = 2000 - 500 * WIDENING
     assert licensed(discs(away, gap - 0.1), how=policy(margin_km=300)) is REFUTED
 
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.verifier.helpers_place import RADIUS_KM, angle, crossings, position, spread_over_earth
+from tests.verifier.helpers_place import RADIUS_KM, WIDENING, angle, crossings, position, spread_over_earth
 from verifier.errors import UsageError
 from verifier.place.geodesy import (
     EARTH_RADIUS_KM,
@@ -39,7 +39,7 @@ def s2_km(a: Position, b: Position) -> float:
 def test_the_constants_are_those_of_the_design() -> None:
     assert EARTH_RADIUS_KM == 6371.0
     assert pytest.approx(20015.0868, abs=1e-3) == HALF_CIRCUMFERENCE_KM
-    assert ELLIPSOID_WIDENING == 1.0056
+    assert ELLIPSOID_WIDENING == WIDENING
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Deterministic CBOR (RFC 8949 §4.2.1; docs/protocol.md C2): one value, one encoding, nothing after it."""
 
 import io
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import cbor2
@@ -27,6 +29,15 @@ def decode(data: bytes) -> Any:
     if again != data:
         raise NotDeterministicError("not the deterministic encoding, or something follows the item")
     return item
+
+
+def has_keys(value: Any, required: AbstractSet[int], optional: AbstractSet[int] = frozenset()) -> bool:
+    """Return whether a decoded value is a map with these integer keys; 1.0 and true equal 1 in Python, and are not."""
+    return (
+        isinstance(value, Mapping)
+        and all(type(key) is int for key in value)
+        and required <= value.keys() <= required | optional
+    )
 
 
 def encode(item: Any) -> bytes:

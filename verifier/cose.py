@@ -59,11 +59,9 @@ def parse_sign1(data: bytes) -> Sign1:
     ):
         raise cbor.NotDeterministicError("a part of COSE_Sign1 has the wrong type")
     header = cbor.decode(protected)
-    if (
-        not isinstance(header, dict)
-        or header.keys() != {_HEADER_ALG, _HEADER_KID}
-        or header[_HEADER_ALG] != _ALG_ED25519
-    ):
+    if not cbor.has_keys(header, {_HEADER_ALG, _HEADER_KID}) or type(header[_HEADER_ALG]) is not int:
+        raise cbor.NotDeterministicError("the protected header is not a map of alg and kid")
+    if header[_HEADER_ALG] != _ALG_ED25519:
         raise cbor.NotDeterministicError("the protected header is not {1: -19, 4: kid}")
     kid = header[_HEADER_KID]
     if not isinstance(kid, bytes) or len(kid) != 32:

@@ -44,7 +44,7 @@ from verifier.units import (
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=400)
 RADIUS_KM = 6371.0
-WIDENING = 1.0056  # of the ellipsoid, DESIGN §5
+WIDENING = 1.00562  # of the ellipsoid: 6371 / 6335.439, north to south at the equator
 LIGHT_KM_PER_NS = 299_792.458 / 1e9
 SINGAPORE = Position(1.29, 103.85)
 PDI = Pdi(bytes.fromhex("0011223344556677"))

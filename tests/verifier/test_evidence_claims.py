@@ -89,6 +89,12 @@ def test_cl3_unknown_claim(key: int) -> None:
     assert refused(bent(key, 1)) is Reason.CLAIMS_MALFORMED
 
 
+def test_cl3_number_that_only_equals_the_key() -> None:
+    floats = {float(k) if k == 10 else k: v for k, v in GOOD.items()}
+    assert floats == GOOD  # to Python they are one
+    assert refused(dumps(floats)) is Reason.CLAIMS_MALFORMED
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -117,6 +123,8 @@ def test_cl3_unknown_claim(key: int) -> None:
         (264, {1: 10.0}),
         (264, {1: 10.0, 2: 10.0, 3: 10.0}),
         (264, [10.0, 10.0]),
+        (264, {True: 10.0, 2: 10.0}),
+        (264, {1: 10.0, 2.0: 10.0}),
         (264, {1: "10", 2: 10}),
         (264, {1: 10, 2: True}),
         (264, {1: 90.5, 2: 10}),
@@ -246,3 +254,9 @@ def test_parsing_is_total(key: int, value: object) -> None:
 @given(st.binary(max_size=80))
 def test_parsing_any_bytes_is_total(data: bytes) -> None:
     assert refused(data) is Reason.CLAIMS_MALFORMED
+
+
+def test_a_claim_key_of_another_type_is_unknown() -> None:
+    claims: dict[Any, Any] = dict(GOOD)
+    claims[10.0] = claims.pop(10)
+    assert refused(dumps(claims)) is Reason.CLAIMS_MALFORMED

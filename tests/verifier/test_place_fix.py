@@ -45,7 +45,7 @@ from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.ranging import VerifiedRange
 from verifier.place.regions import Region, SiteDisc
-from verifier.units import Nanoseconds
+from verifier.units import Domain, Nanoseconds
 
 PROVEN, INDICATED, REFUTED, UNPROVEN = PlaceAnswer
 SITE = SiteDisc("Tuas", SINGAPORE, 500.0)
@@ -643,3 +643,47 @@ def test_more_discs_never_lower_and_larger_discs_never_raise_the_least() -> None
         assert steps == sorted(steps)
         assert all(b - a <= 1 for a, b in pairwise(steps))
         assert least(places, list(radii * 1.5)) <= steps[-1]
+
+
+@pytest.mark.parametrize("within_km", [0.3, 1, 10, 100])
+def test_honest_near_discs_are_never_violated(within_km: float) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        truth = Position(float(rng.uniform(-60, 60)), float(rng.uniform(-170, 170)))
+        bearings, shares = rng.uniform(0, 360, 6), rng.uniform(0.3, 1, 6)
+        places = [travel(truth, float(bearings[k]), within_km * float(shares[k])) for k in range(6)]
+        at = [landmark(f"l{k}", place) for k, place in enumerate(places)]
+        radii = [float(angle(r.position.vector(), truth.vector())) * 6371 + 0.05 * float(rng.random()) for r in at]
+        assert least_violations(at, radii) == 0
+
+
+def test_a_witness_of_the_future_does_not_count() -> None:
+    seen = tuple((Domain(name), NOW + timedelta(days=1)) for name in ("x", "y", "z"))
+    dated = replace(landmark("a", SINGAPORE), ranged_by=seen)
+    with pytest.raises(LandmarkNotCountedError):
+        check_landmark_counts(dated, LandmarkRegistry.build([dated]), policy(audited_within=DAY), LICENSEE, NOW)
+
+
+def test_witnesses_of_one_merged_domain_count_once() -> None:
+    joint = replace(landmark("joint", BEIJING), operator="Acme", hoster="Beta")
+    seen = tuple((Domain(name), NOW) for name in ("acme", "beta"))
+    audited = replace(landmark("a", SINGAPORE), ranged_by=seen)
+    for others, counts in (([], True), ([joint], False)):
+        registry = LandmarkRegistry.build([audited, *others])
+        if counts:
+            check_landmark_counts(audited, registry, policy(audited_within=DAY), LICENSEE, NOW)
+            continue
+        with pytest.raises(LandmarkNotCountedError):
+            check_landmark_counts(audited, registry, policy(audited_within=DAY), LICENSEE, NOW)
+
+
+def test_prohibited_destinations_need_a_shape() -> None:
+    with pytest.raises(UsageError, match="XX"):
+        PlacePolicy(atlas(), countries("CN", "XX"), "test")
+
+
+def test_a_site_proof_does_not_name_virtual_machines() -> None:
+    a, b, c = near(SINGAPORE, 3, "s")
+    fix = fix_of([ranged(replace(a, virtual_machine=True), 60), ranged(b, 100), ranged(c, 100)])
+    assert fix.in_licensed_region is PROVEN
+    assert "s0" not in fix.explanation.split(" All of that")[0]

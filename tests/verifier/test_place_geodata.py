@@ -10,7 +10,7 @@ import pytest
 
 import geodata
 
-SHARED = Path("/work/shared/data/country_groups.csv")
+SHARED = Path(__file__).resolve().parents[3] / "shared/data/country_groups.csv"
 
 
 def test_borders_are_a_feature_collection() -> None:

@@ -505,3 +505,15 @@ def test_a_log_entry_of_the_firmware_is_what_the_verifier_recomputes() -> None:
     closed = hashlib.sha256(b"trigpoint-close-v1\0" + link + bytes([0, 8])).digest()
     assert world.log == (LogEntry(session, world.payload[4], closed),)
     world.verify()
+
+
+def test_a_number_of_another_type_is_another_number() -> None:
+    world = honest_world()
+    world.protected = canonical({1: -19.0, 4: bytes(world.landmark.key_id)})
+    with pytest.raises(RangeError):
+        world.verify()
+    for odd in (10.0, True):
+        world = honest_world()
+        world.payload = {odd if key == int(odd) else key: value for key, value in world.payload.items()}
+        with pytest.raises(RangeError):
+            world.verify()

@@ -548,3 +548,38 @@ def test_the_pieces_of_an_edge_stay_within_ten_meters_of_it() -> None:
 def test_a_country_code_is_a_text() -> None:
     assert isinstance(CRIMEA, str)
     assert CountryCode("SG") in atlas().country_codes
+
+
+def test_a_place_on_the_maps_cut_is_the_same_from_both_sides() -> None:
+    west, east = (atlas().distances(countries("AQ"), Position(-75, x)) for x in (-180.0, 180.0))
+    assert west == east
+    assert west.to_region_km == pytest.approx(0)
+
+
+def _feature(properties: object, coordinates: object) -> bytes:
+    geometry = {"type": "MultiPolygon", "coordinates": coordinates}
+    return json.dumps({"features": [{"properties": properties, "geometry": geometry}]}).encode()
+
+
+SQUARE = [[[[0, 0], [0, 1], [1, 1], [0, 0]]]]
+
+
+@pytest.mark.parametrize(
+    "borders",
+    [
+        _feature(None, SQUARE),
+        _feature({"iso1A2": 5}, SQUARE),
+        _feature({"iso1A2": "XX"}, []),
+        _feature({"iso1A2": "XX"}, [[[[0, 0], [0, 1], [500, 1], [0, 0]]]]),
+        _feature({"iso1A2": "XX"}, [[[[0, 0], [0, 1], [math.nan, 1], [0, 0]]]]),
+    ],
+)
+def test_border_data_that_make_no_sense_are_refused(borders: bytes) -> None:
+    with pytest.raises(UsageError):
+        Atlas.parse(borders, "test")
+
+
+@pytest.mark.parametrize("groups", [b"group,iso2\nD:5\n", b"group,iso2\nD:5,\xff\n"])
+def test_country_groups_that_make_no_sense_are_refused(groups: bytes) -> None:
+    with pytest.raises(UsageError):
+        parse_prohibited(groups)

@@ -86,10 +86,8 @@ def parse_claims(data: bytes) -> Claims:
         claims = cbor.decode(data)
     except cbor.NotDeterministicError as error:
         raise ClaimsMalformedError(str(error)) from error
-    if not isinstance(claims, dict):
-        raise ClaimsMalformedError("the claims are not a map")
-    if not _REQUIRED <= claims.keys() <= _REQUIRED | {_LOCATION}:  # docs/protocol.md CL3
-        raise ClaimsMalformedError("a claim is missing or unknown")
+    if not cbor.has_keys(claims, _REQUIRED, frozenset({_LOCATION})):  # docs/protocol.md CL3
+        raise ClaimsMalformedError("not a map, or a claim is missing or unknown")
     if claims[_EAT_PROFILE] != PROFILE:
         raise ClaimsMalformedError(f"the profile is not {PROFILE}")
     host_id, host_time = claims[_HOST_ID], claims[_HOST_TIME]
@@ -169,7 +167,7 @@ def _parse_location(claims: Mapping[Any, Any]) -> tuple[float, float] | None:
     if _LOCATION not in claims:
         return None
     value = claims[_LOCATION]
-    if not isinstance(value, dict) or value.keys() != {_LATITUDE, _LONGITUDE}:
+    if not cbor.has_keys(value, {_LATITUDE, _LONGITUDE}):
         raise ClaimsMalformedError("the location is not a latitude and a longitude")
     latitude, longitude = value[_LATITUDE], value[_LONGITUDE]
     if type(latitude) not in {int, float} or type(longitude) not in {int, float}:

@@ -86,6 +86,8 @@ class PlacePolicy:
         """Refuse a policy that would make false proofs."""
         if self.tolerated_domains < 0 or self.border_margin_km < 0 or self.standing_for < timedelta(0):
             raise UsageError("a place policy has no negative numbers")
+        if missing := self.prohibited.codes - self.atlas.country_codes:
+            raise UsageError(f"the border data have no shape for the prohibited {', '.join(sorted(missing))}")
 
     @property
     def demonstration(self) -> bool:
@@ -159,7 +161,8 @@ def physical_radius_km(rtt_ns: int, lifetime: timedelta, uncertainty_km: float) 
         uncertainty_km: Of the landmark's position.
     """
     light = rtt_ns / 1e6 / 2 * LIGHT_KM_PER_MS * CLOCK_WIDENING
-    return Kilometers((light + MOVEMENT_KM_PER_S * lifetime.total_seconds() + uncertainty_km) * ELLIPSOID_WIDENING)
+    moved = MOVEMENT_KM_PER_S * max(0.0, lifetime.total_seconds())
+    return Kilometers((light + moved + uncertainty_km) * ELLIPSOID_WIDENING)
 
 
 def check_landmark_counts(
@@ -177,7 +180,8 @@ def check_landmark_counts(
         raise LandmarkNotCountedError(f"{landmark.landmark_id} belongs to the licensee")
     if policy.audited_within is not None:
         own = registry.domain_of(landmark.landmark_id)
-        witnesses = {d for d, when in landmark.ranged_by if d != own and now - when <= policy.audited_within}
+        lately = [name for name, when in landmark.ranged_by if timedelta(0) <= now - when <= policy.audited_within]
+        witnesses = {registry.domain_of_party(name) for name in lately} - {own}
         needed = policy.tolerated_domains + 1
         if len(witnesses) < needed:
             raise LandmarkNotCountedError(
@@ -313,7 +317,7 @@ def _answer(proving: int, refuting: int, violations: int, policy: PlacePolicy) -
     if proving > tolerated:
         # f = 0 trusts every landmark, so it counts for no license.
         return PlaceAnswer.PROVEN if tolerated > 0 else PlaceAnswer.INDICATED
-    if refuting > tolerated and refuting >= violations + tolerated + 1:
+    if refuting >= violations + tolerated + 1:
         return PlaceAnswer.REFUTED
     return PlaceAnswer.UNPROVEN
 
@@ -339,7 +343,7 @@ def _explain(
             f"{_heard(used)} The licensed region, {region}, is {_apart(used, licensed=True)} away from them."
         )
     elif licensed in {PlaceAnswer.PROVEN, PlaceAnswer.INDICATED}:
-        used = [d for d in discs if d.within_licensed_region]
+        used = [d for d in discs if d.within_licensed_region and (d.may_prove_site or not isinstance(region, SiteDisc))]
         sentences.append(f"{_heard(used)} All of that lies in the licensed region, {region}.")
     else:
         sentences.append(

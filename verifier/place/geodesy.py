@@ -1,6 +1,6 @@
 """Distances on the sphere, and the bounds that make them safe for the real Earth.
 
-All geometry is on a sphere of R = 6371 km. On WGS 84 a distance differs from the sphere's by up to 0.56 % (DESIGN §5),
+All geometry is on a sphere of R = 6371 km. On WGS 84 a distance differs from the sphere's by up to 0.562 % (DESIGN §5),
 so a radius that comes from a measured time is widened by `ELLIPSOID_WIDENING` before it is compared with distances of
 this module.
 """
@@ -18,7 +18,7 @@ EARTH_RADIUS_KM = 6371.0
 HALF_CIRCUMFERENCE_KM = math.pi * EARTH_RADIUS_KM
 """No two places are further apart."""
 
-ELLIPSOID_WIDENING = 1.0056
+ELLIPSOID_WIDENING = 1.00562
 """A WGS 84 distance is at most this many times the sphere's, and at least its inverse (DESIGN §5)."""
 
 Vector = NDArray[np.float64]
@@ -93,19 +93,22 @@ def circle_crossings(centers: Vector, radii: NDArray[np.float64]) -> Vector:
         radii: Radii as angles, radians, shape (n,).
     """
     first, second = np.triu_indices(len(centers), k=1)
-    a, b = centers[first], centers[second]
-    dot = np.sum(a * b, axis=1)
-    det = 1.0 - dot * dot
-    apart = det > 1e-15  # circles around one place or around antipodes never cross
-    a, b, dot, det = a[apart], b[apart], dot[apart, None], det[apart, None]
-    cos_a, cos_b = np.cos(radii[first[apart], None]), np.cos(radii[second[apart], None])
-    base = ((cos_a - dot * cos_b) * a + (cos_b - dot * cos_a) * b) / det
-    rest = 1.0 - np.sum(base * base, axis=1, keepdims=True)
-    meet = rest[:, 0] >= 0
-    across = np.cross(a[meet], b[meet]) * np.sqrt(rest[meet] / det[meet])
-    places = np.concatenate([base[meet] + across, base[meet] - across])
-    unit: Vector = places / np.linalg.norm(places, axis=1, keepdims=True)
-    return unit
+    a, b, r, s = centers[first], centers[second], radii[first], radii[second]
+    normal = np.cross(a, b)
+    sine = np.linalg.norm(normal, axis=1)
+    # Half angles and differences throughout: 1 - cos of a small angle would lose the digits that near landmarks need.
+    apart = np.arctan2(sine, np.sum(a * b, axis=1))
+    half = (r + s + apart) / 2
+    heron = np.sin(half) * np.sin(half - r) * np.sin(half - s) * np.sin(half - apart)
+    meet = (sine > 1e-12) & (heron >= 0)  # circles around one place or around antipodes never cross
+    a, r, s, apart, sine, heron = (x[meet] for x in (a, r, s, apart, sine, heron))
+    normal = normal[meet] / sine[:, None]
+    height = 2 * np.sqrt(heron) / sine
+    along = (2 * np.sin((r + s) / 2) * np.sin((r - s) / 2) + 2 * np.cos(r) * np.sin(apart / 2) ** 2) / sine
+    base = np.cos(r)[:, None] * a + along[:, None] * np.cross(normal, a)
+    across = height[:, None] * normal
+    places: Vector = np.concatenate([base + across, base - across])
+    return places
 
 
 def places_on_circles(centers: Vector, radii: NDArray[np.float64]) -> Vector:

@@ -96,7 +96,7 @@ class LandmarkRegistry:
         return MappingProxyType({r.key_id: r for r in self.landmarks})
 
     @cached_property
-    def _domains(self) -> Mapping[LandmarkId, Domain]:
+    def _domain_of_party(self) -> Mapping[str, Domain]:
         parent: dict[str, str] = {}
 
         def root(name: str) -> str:
@@ -108,11 +108,19 @@ class LandmarkRegistry:
             # An operator and a hoster of one name are the same party.
             a, b = root(_party(landmark.operator)), root(_party(landmark.hoster))
             parent[max(a, b)] = min(a, b)
-        return MappingProxyType({r.landmark_id: Domain(root(_party(r.operator))) for r in self.landmarks})
+        return MappingProxyType({name: Domain(root(name)) for name in tuple(parent)})
+
+    @cached_property
+    def _domains(self) -> Mapping[LandmarkId, Domain]:
+        return MappingProxyType({r.landmark_id: self.domain_of_party(r.operator) for r in self.landmarks})
 
     def domain_of(self, landmark_id: LandmarkId) -> Domain:
         """Return the failure domain of a landmark: landmarks of one domain can be wrong together."""
         return self._domains[landmark_id]
+
+    def domain_of_party(self, name: str) -> Domain:
+        """Return the failure domain of an operator or hoster; a party that is not registered is a domain by itself."""
+        return self._domain_of_party.get(_party(name), Domain(_party(name)))
 
     def belongs_to(self, landmark: Landmark, party: str) -> bool:
         """Whether a party, such as the licensee, runs or houses the landmark or one of its domain.

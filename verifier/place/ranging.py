@@ -36,6 +36,7 @@ _LABEL_LOG = b"trigpoint-log-v1\0"
 _LABEL_CLOSE = b"trigpoint-close-v1\0"
 _AAD_RECEIPT = b"trigpoint-receipt-v1\0"
 _ROUND_BYTES = 16
+_RECEIPT_KEYS = frozenset(range(1, 12))
 _CLOCKS = frozenset({1, 2})
 _MAX_RTT_NS = 60_000_000_000  # a challenge lives 60 s; no honest round trip within it is longer
 
@@ -196,7 +197,7 @@ def transcript(receipt: Receipt, answered: int) -> bytes:
 
 
 def _parse_payload(payload: Any, landmark: Landmark) -> Receipt:
-    if not isinstance(payload, dict) or payload.keys() != set(range(1, 12)):
+    if not cbor.has_keys(payload, _RECEIPT_KEYS):
         raise ReceiptMalformedError("the receipt has other fields than docs/protocol.md §7")
     fixed = {1: 32, 2: 32, 3: 32, 4: 32, 5: 32, 7: 8}
     if any(not isinstance(payload[k], bytes) or len(payload[k]) != n for k, n in fixed.items()):

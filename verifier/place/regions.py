@@ -69,7 +69,7 @@ class SiteDisc:
 
     def __str__(self) -> str:
         place = f"{self.center.latitude:.2f}, {self.center.longitude:.2f}"
-        return f"site {self.name} ({self.radius_km:,.0f} km around {place})"
+        return f"site {self.name} ({self.radius_km:,g} km around {place})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ class _Shape:
 
     def contains(self, place: Position) -> bool:
         """Even-odd rule on edges that are straight in longitude and latitude."""
-        x, y = place.longitude, place.latitude
+        # The map is cut at 180 degrees: a place on the cut is asked for at its western end.
+        x, y = -180.0 if place.longitude == 180 else place.longitude, place.latitude
         x1, y1, x2, y2 = self.edges.T
         crosses = (y1 > y) != (y2 > y)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -137,12 +138,12 @@ class Atlas:
                 if geometry["type"] != "MultiPolygon":
                     raise UsageError(f"the border data have a {geometry['type']}")
                 rings.setdefault(code, []).extend(_ring(r) for polygon in geometry["coordinates"] for r in polygon)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, UsageError):
                 raise
             raise UsageError("the border data are not a GeoJSON FeatureCollection of countries") from error
-        if not rings:
-            raise UsageError("the border data name no country")
+        if not rings or not all(rings.values()):
+            raise UsageError("the border data name no country, or one without a shape")
         return cls({code: _Shape(tuple(r)) for code, r in rings.items()}, version)
 
     @cached_property
@@ -203,16 +204,24 @@ def parse_prohibited(country_groups: bytes) -> Countries:
     Raises:
         UsageError: It has other columns.
     """
-    rows = csv.DictReader(io.StringIO(country_groups.decode()))
+    try:
+        rows = csv.DictReader(io.StringIO(country_groups.decode()))
+    except UnicodeDecodeError as error:
+        raise UsageError("country groups are not UTF-8") from error
     if rows.fieldnames is None or not {"group", "iso2"} <= set(rows.fieldnames):
         raise UsageError("country groups need the columns group and iso2")
-    return Countries(_ALWAYS_PROHIBITED | {CountryCode(r["iso2"]) for r in rows if r["group"] in _PROHIBITED_GROUPS})
+    prohibited = [row["iso2"] for row in rows if row["group"] in _PROHIBITED_GROUPS]
+    if not all(prohibited):
+        raise UsageError("a row of the country groups names no country")
+    return Countries(_ALWAYS_PROHIBITED | {CountryCode(code) for code in prohibited})
 
 
 def _code_of(properties: Mapping[str, Any]) -> CountryCode | None:
     if properties.get("wikidata") == _CRIMEA_WIKIDATA:
         return CRIMEA
     code = properties.get("iso1A2") or properties.get("country")
+    if code is not None and not isinstance(code, str):
+        raise UsageError(f"the border data name a country {code!r}")
     return CountryCode(code) if code else None
 
 
@@ -220,11 +229,13 @@ def _ring(points: Iterable[tuple[float, float]]) -> _Ring:
     ring = np.array(points, dtype=np.float64)
     if ring.ndim != 2 or ring.shape[0] < 4 or ring.shape[1] != 2:
         raise UsageError("a ring of the border data has fewer than four points")
+    if not (np.abs(ring) <= (180.0, 90.0)).all():
+        raise UsageError("a point of the border data is not on Earth")
     return ring[:-1] if np.array_equal(ring[0], ring[-1]) else ring
 
 
 def _outer_edges(edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Drop edges that two members share, the map's own cut at 180 degrees, and edges along a pole.
+    """Drop edges that two members share, the map's cut at 180 degrees where both sides meet, and edges along a pole.
 
     An edge that should cancel and does not (the two sides are cut differently) stays, which only makes the complement
     look nearer.

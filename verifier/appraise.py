@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 
-from verifier.continuity import Changes
+from verifier.continuity import Changes, CounterOddity
 from verifier.errors import Reason
 from verifier.evidence.attestation import DeviceReport
 from verifier.evidence.board import Boards
@@ -23,6 +23,7 @@ SEVERITY: Mapping[Reason, Severity] = MappingProxyType(
         Reason.OUTSIDE_LICENSED_REGION: Severity.VIOLATION,
         Reason.IN_PROHIBITED_DESTINATION: Severity.VIOLATION,
         Reason.BOARD_CHANGED: Severity.VIOLATION,
+        Reason.BOARD_BROKEN: Severity.VIOLATION,
         Reason.UNKNOWN_DEVICE: Severity.VIOLATION,
         Reason.FOREIGN_REPORT: Severity.VIOLATION,
         Reason.FIRMWARE_MISMATCH: Severity.VIOLATION,
@@ -35,6 +36,7 @@ SEVERITY: Mapping[Reason, Severity] = MappingProxyType(
         Reason.REFERENCE_MISSING: Severity.WARNING,
         # One odd counter opens a case; it is no violation yet (DESIGN §6).
         Reason.COUNTER_ROLLBACK: Severity.WARNING,
+        Reason.IDENTITY_CLONED: Severity.WARNING,
         # A dropped range never accuses (docs/protocol.md R7).
         Reason.RANGE_VOID: Severity.NOTICE,
     }
@@ -96,8 +98,7 @@ def appraise_device(
         fix=fix,
         presence_proven=proven,
         proven_edges=tuple(sorted(boards.edges[report.pdi])),
-        counters=report.report.counters,
-        board=changes.board,
+        state=changes.state,
         void_ranges=tuple(voids),
     )
 
@@ -110,38 +111,29 @@ def presence_answer(presence: Presence, fix: Fix | None) -> PlaceAnswer:
 
 
 def _appraise_firmware(firmware: FirmwareState) -> list[Finding]:
-    match firmware.outcome:
-        case Outcome.MATCH:
-            return []
-        case Outcome.MISMATCH:
-            blocks = ", ".join(map(str, firmware.differing[:8])) + (" and more" if len(firmware.differing) > 8 else "")
-            return [
-                finding(
-                    Reason.FIRMWARE_MISMATCH,
-                    f"{firmware.name}: measurement blocks {blocks} differ from the reference values",
-                )
-            ]
-        case Outcome.REFERENCE_MISSING:
-            return [finding(Reason.REFERENCE_MISSING, "no reference values are known for this device's firmware id")]
+    if firmware.outcome is Outcome.MATCH:
+        return []
+    if firmware.outcome is Outcome.REFERENCE_MISSING:
+        return [finding(Reason.REFERENCE_MISSING, "no reference values are known for this device's firmware id")]
+    blocks = ", ".join(map(str, firmware.differing[:8])) + (" and more" if len(firmware.differing) > 8 else "")
+    detail = f"{firmware.name}: measurement blocks {blocks} differ from the reference values"
+    return [finding(Reason.FIRMWARE_MISMATCH, detail)]
 
 
 def _appraise_continuity(changes: Changes) -> list[Finding]:
     found: list[Finding] = []
     if changes.other_board:
         now = ", ".join(sorted(p.hex() for p in changes.other_board))
-        before = ", ".join(sorted(p.hex() for p in changes.board))
+        before = ", ".join(sorted(p.hex() for p in changes.state.board))
         found.append(
             finding(Reason.BOARD_CHANGED, f"joined by NVLink to the switches {now}; its own board has {before}")
         )
-    if changes.rolled_back:
-        before_counters, counters = changes.rolled_back
-        was = f"boot {before_counters.boot}, attestation {before_counters.attestation}"
-        found.append(
-            finding(
-                Reason.COUNTER_ROLLBACK,
-                f"its counters say boot {counters.boot}, attestation {counters.attestation} after {was}",
-            )
-        )
+    if changes.out_of_slot:
+        found.append(finding(Reason.BOARD_BROKEN, "twice in a row no switch beside it named it, and it named none"))
+    if changes.oddity is not None and changes.counters is not None:
+        was, now_is = (f"boot {c.boot}, attestation {c.attestation}" for c in changes.counters)
+        reason = Reason.COUNTER_ROLLBACK if changes.oddity is CounterOddity.ROLLED_BACK else Reason.IDENTITY_CLONED
+        found.append(finding(reason, f"its counters say {now_is}; accepted were {was}"))
     return found
 
 

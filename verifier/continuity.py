@@ -1,9 +1,12 @@
 """One device against its own past: counters and board.
 
-The shell loads the last accepted state and keeps what comes out of here.
+The shell loads the last accepted state, hands it in, and keeps what comes out of here. In the commit it compares that
+the state is still the one that was handed in, since two workers may hold the same one (server/store/commits.py).
 """
 
-from dataclasses import dataclass
+import enum
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from verifier.evidence.attestation import DeviceReport
 from verifier.evidence.board import Boards
@@ -13,16 +16,37 @@ from verifier.units import Pdi
 
 
 @dataclass(frozen=True, slots=True)
+class SignedCounters:
+    """Counters, and the time between which they were signed: issue of the challenge and arrival of the report."""
+
+    counters: Counters
+    issued_at: datetime
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceState:
     """The last accepted state of a device.
 
     Attributes:
-        counters: As last signed; None where its firmware has none.
+        highest: The highest counters that were accepted; None where its firmware has none.
         board: Switches of the board that it was accepted on; empty before the first proven edge.
+        unseated: The last accepted report showed it in no slot.
     """
 
-    counters: Counters | None = None
+    highest: SignedCounters | None = None
     board: frozenset[Pdi] = frozenset()
+    unseated: bool = False
+
+
+@enum.unique
+class CounterOddity(enum.Enum):
+    """What counters show that an honest device cannot sign (docs/protocol.md E5)."""
+
+    FORKED = "forked"
+    """One attestation counter in two reports, or an order that contradicts the time: two devices share one key."""
+    ROLLED_BACK = "rolled back"
+    """Lower counters, signed after higher ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +54,72 @@ class Changes:
     """What differs from the last accepted state.
 
     Attributes:
-        rolled_back: Before and now, when a counter did not move forward (docs/protocol.md E5).
+        oddity: What is wrong with its counters, None when nothing is.
+        counters: Before and now, for the detail of an oddity.
         other_board: Switches of another board to which it has proven edges now; empty when its board is its own.
-        board: Switches to keep as its board.
+        out_of_slot: This report and the one before show it in no slot of a board whose switches report.
+        state: What to keep as the last accepted state.
     """
 
-    rolled_back: tuple[Counters, Counters] | None
+    oddity: CounterOddity | None
+    counters: tuple[Counters, Counters] | None
     other_board: frozenset[Pdi]
-    board: frozenset[Pdi]
+    out_of_slot: bool
+    state: DeviceState = field(default_factory=DeviceState)
 
 
-def compare(report: DeviceReport, boards: Boards, last: DeviceState | None) -> Changes:
-    """Compare an authentic report with the last accepted state of its device."""
+def compare(
+    report: DeviceReport, boards: Boards, last: DeviceState | None, issued_at: datetime, received_at: datetime
+) -> Changes:
+    """Compare an authentic report with the last accepted state of its device.
+
+    Args:
+        report: The report.
+        boards: Proven edges of its attestation.
+        last: The last accepted state; None when there is none.
+        issued_at: Issue of the challenge that it answers, aware.
+        received_at: Its arrival, aware.
+    """
     state = last if last is not None else DeviceState()
-    now, before = report.report.counters, state.counters
-    rolled_back = None
-    if now is not None and before is not None and (now.attestation <= before.attestation or now.boot < before.boot):
-        rolled_back = (before, now)
+    counters = report.report.counters
+    signed = None if counters is None else SignedCounters(counters, issued_at, received_at)
+    oddity = None if signed is None or state.highest is None else compare_counters(state.highest, signed)
+    pair = (state.highest.counters, signed.counters) if oddity and state.highest and signed else None
+    highest = _highest(state.highest, signed)
     if report.kind is DeviceKind.SWITCH:
-        return Changes(rolled_back, frozenset(), frozenset())
-    switches = boards.switches_of(report.pdi)
-    if state.board and switches and switches.isdisjoint(state.board):
-        # Its own board stays the one it was accepted on, until a swap is recorded.
-        return Changes(rolled_back, switches, state.board)
-    # A board is learned edge by edge: a switch that did not report last time is no change.
-    return Changes(rolled_back, frozenset(), state.board | switches)
+        return Changes(oddity, pair, frozenset(), out_of_slot=False, state=DeviceState(highest))
+    unseated = boards.unseated(report.pdi)
+    switches = boards.edges[report.pdi]
+    other_board = switches if state.board and switches.isdisjoint(state.board) else frozenset[Pdi]()
+    # Its own board stays the one it was accepted on, until a swap is recorded. It is learned edge by edge: a switch
+    # that did not report last time is no change.
+    board = state.board if other_board else state.board | switches
+    return Changes(oddity, pair, other_board, unseated and state.unseated, DeviceState(highest, board, unseated))
+
+
+def compare_counters(before: SignedCounters, now: SignedCounters) -> CounterOddity | None:
+    """Return what two reports show that one honest device cannot sign, None when nothing.
+
+    A report was signed at some instant between issue and arrival. Where two spans overlap, either may have been first
+    (two servers may finish in any order), and only an equal counter is odd.
+    """
+    if now.counters.attestation == before.counters.attestation:
+        return CounterOddity.FORKED  # docs/protocol.md E5: raised before each report is signed
+    forward = _is_after(now.counters, before.counters)
+    if not forward and not _is_after(before.counters, now.counters):
+        return CounterOddity.FORKED  # one counter went up and the other down
+    if forward and now.received_at < before.issued_at:
+        return CounterOddity.FORKED  # signed before, and yet higher
+    if not forward and now.issued_at > before.received_at:
+        return CounterOddity.ROLLED_BACK
+    return None
+
+
+def _is_after(a: Counters, b: Counters) -> bool:
+    return a.attestation > b.attestation and a.boot >= b.boot
+
+
+def _highest(before: SignedCounters | None, now: SignedCounters | None) -> SignedCounters | None:
+    if before is None or now is None:
+        return before or now
+    return now if _is_after(now.counters, before.counters) else before

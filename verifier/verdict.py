@@ -4,9 +4,9 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 
+from verifier.continuity import DeviceState
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
-from verifier.evidence.spdm import Counters
 from verifier.place.fix import Fix
 from verifier.place.ranging import VoidRange
 from verifier.units import ChainId, Challenge, DeviceKeyId, Pdi
@@ -73,8 +73,7 @@ class DeviceVerdict:
         fix: What ranges show about its place; None without one.
         presence_proven: The license's presence question is PROVEN at the physical grade.
         proven_edges: The devices at the other end of its proven edges, sorted.
-        counters: Its signed counters, None where the firmware has none.
-        board: Switches of its own board to keep as last accepted state (docs/protocol.md §6).
+        state: What to keep as its last accepted state.
         void_ranges: Its ranges that were dropped; they never accuse.
     """
 
@@ -89,8 +88,7 @@ class DeviceVerdict:
     fix: Fix | None
     presence_proven: bool
     proven_edges: tuple[Pdi, ...]
-    counters: Counters | None
-    board: frozenset[Pdi]
+    state: DeviceState
     void_ranges: tuple[VoidRange, ...] = ()
 
 

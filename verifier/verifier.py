@@ -149,7 +149,9 @@ class Verifier:
                     firmware=firmware[device.pdi],
                     voids=(*ranges.voids_of(device.pdi), *place.not_counted),
                     fix=place.fix,
-                    changes=continuity.compare(device, boards, inputs.last.get(device.pdi)),  # 8. Continuity.
+                    changes=continuity.compare(  # 8. Continuity.
+                        device, boards, inputs.last.get(device.pdi), inputs.challenge.issued_at, inputs.now
+                    ),
                     deployment=inputs.deployments.get(device.pdi),
                     reporter_licensee=inputs.reporter_licensee,
                     now=inputs.now,

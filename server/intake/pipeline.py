@@ -18,8 +18,8 @@ import structlog
 
 from server.intake.challenges import DrawnChallenge
 from server.intake.fleet import Fleet, Snapshot
-from server.store.errors import RepeatedChallengeError
-from server.store.types import AttestationRecord
+from server.store.errors import StoreUnavailableError
+from server.store.types import AttestationRecord, Unwritten
 from server.telemetry import Telemetry
 from verifier.continuity import DeviceState
 from verifier.errors import EvidenceError, Reason
@@ -32,6 +32,9 @@ from verifier.verdict import Rejection, Verdict
 from verifier.verifier import Inputs, Verifier
 
 Chain = tuple[bytes, ...]
+
+MAX_TRIES = 8
+"""An honest device has one report under way, so a second try is rare and an eighth means that somebody forces them."""
 
 
 class BusyError(Exception):
@@ -75,8 +78,8 @@ class Commits(Protocol):
     async def load_inputs(self, pdis: Sequence[Pdi]) -> tuple[dict[Pdi, Deployment], dict[Pdi, DeviceState]]:
         """Return deployments and last accepted states."""
 
-    async def commit(self, batch: Sequence[AttestationRecord]) -> None:
-        """Return once all records are durable."""
+    async def commit(self, batch: Sequence[AttestationRecord]) -> Unwritten:
+        """Return once all records are durable, but those that it names."""
 
 
 class Pipeline:
@@ -125,36 +128,66 @@ class Pipeline:
             report.chain_id for s in batch for report in s.attestation.reports if report.chain_id in s.named_chains
         ]
         kept = await self._fleet.find_chains(named) if named else {}
-        devices = {pdi for submission in batch if submission.spent for pdi in _stated_devices(submission.attestation)}
-        deployments, last = await self._store.load_inputs(sorted(devices)) if devices else ({}, {})
 
-        verdicts: list[Verdict] = []
-        records: list[AttestationRecord] = []
-        for submission in batch:
+        verdicts: list[Verdict | None] = [None] * len(batch)
+        learned: dict[ChainId, Chain] = {}
+        pending = list(range(len(batch)))
+        for _ in range(MAX_TRIES):
+            records = await self._verify_all(batch, pending, verdicts, sent, kept, reporter, now)
+            unwritten = await self._commit(list(records.values()))
+            for index, record in records.items():
+                if record.verdict.challenge in unwritten.spent:
+                    # On another stream or node; the store alone can know that (docs/protocol.md CH2).
+                    verdicts[index] = _unknown_challenge(record.attestation, now)
+                elif record.verdict.challenge not in unwritten.stale:
+                    learned.update({key: tuple(chain) for key, chain in record.new_chains.items()})
+            pending = [index for index, record in records.items() if record.verdict.challenge in unwritten.stale]
+            if not pending:
+                break
+        else:
+            raise StoreUnavailableError("a device's state moved on again and again while its report was verified")
+        # Only now are these chains known: verified and stored.
+        self._fleet.keep_chains(learned)
+        answers = [verdict for verdict in verdicts if verdict is not None]
+        for verdict in answers:
+            self._tell(verdict, reporter)
+        return answers, frozenset(learned)
+
+    async def _verify_all(
+        self,
+        batch: Sequence[Submission],
+        pending: Sequence[int],
+        verdicts: list[Verdict | None],
+        sent: Mapping[ChainId, Chain],
+        kept: Mapping[ChainId, Chain],
+        reporter: Reporter,
+        now: datetime,
+    ) -> dict[int, AttestationRecord]:
+        """Put verdicts on these attestations into their places and return what to commit, by place in the batch.
+
+        Each is based on the states that stand now; that they still do is checked in the commit.
+        """
+        devices = {pdi for i in pending if batch[i].spent for pdi in _stated_devices(batch[i].attestation)}
+        deployments, last = await self._store.load_inputs(sorted(devices)) if devices else ({}, {})
+        records: dict[int, AttestationRecord] = {}
+        for index in pending:
+            submission = batch[index]
             verdict = self._verify(submission, sent, kept, deployments, last, reporter, now)
-            verdicts.append(verdict)
+            verdicts[index] = verdict
             if submission.spent is not None:
-                new = {d.chain_id: sent[d.chain_id] for d in verdict.devices if d.chain_id in sent}
                 drawn = submission.spent[0]
-                records.append(
-                    AttestationRecord(
-                        verdict,
-                        submission.attestation,
-                        drawn.issued,
-                        drawn.preimage,
-                        reporter.agent,
-                        reporter.licensee,
-                        new,
-                    )
+                records[index] = AttestationRecord(
+                    verdict=verdict,
+                    attestation=submission.attestation,
+                    issued=drawn.issued,
+                    preimage=drawn.preimage,
+                    agent=reporter.agent,
+                    licensee=reporter.licensee,
+                    new_chains={d.chain_id: sent[d.chain_id] for d in verdict.devices if d.chain_id in sent},
+                    based_on=last,
                 )
             await asyncio.sleep(0)
-        verdicts = await self._commit(records, verdicts)
-        # Only now are these chains known: verified and stored.
-        learned = {key: chain for record in records for key, chain in record.new_chains.items()}
-        self._fleet.keep_chains({key: tuple(chain) for key, chain in learned.items()})
-        for verdict in verdicts:
-            self._tell(verdict, reporter)
-        return verdicts, frozenset(learned)
+        return records
 
     def _verify(
         self,
@@ -188,22 +221,14 @@ class Pipeline:
         self._telemetry.verify_seconds.observe(time.perf_counter() - begin)
         return verdict
 
-    async def _commit(self, records: Sequence[AttestationRecord], verdicts: list[Verdict]) -> list[Verdict]:
+    async def _commit(self, records: Sequence[AttestationRecord]) -> Unwritten:
         if not records:
-            return verdicts
+            return Unwritten()
         begin = time.perf_counter()
         try:
-            await self._store.commit(records)
-        except RepeatedChallengeError as error:
-            # Spent on another stream or node; the store alone can know that (docs/protocol.md CH2).
-            attestations = {record.verdict.challenge: record.attestation for record in records}
-            return [
-                _unknown_challenge(attestations[v.challenge], v.received_at) if v.challenge in error.challenges else v
-                for v in verdicts
-            ]
+            return await self._store.commit(records)
         finally:
             self._telemetry.commit_seconds.observe(time.perf_counter() - begin)
-        return verdicts
 
     def _tell(self, verdict: Verdict, reporter: Reporter) -> None:
         """One event an attestation, and its metrics."""

@@ -5,7 +5,6 @@
 
 from server.store.errors import (
     RecordConflictError,
-    RepeatedChallengeError,
     StoreError,
     StoreUnavailableError,
     StoreVersionError,
@@ -20,6 +19,7 @@ from server.store.types import (
     ImportCounts,
     LandmarkRecord,
     OpenFinding,
+    Unwritten,
 )
 
 __all__ = [
@@ -32,9 +32,9 @@ __all__ = [
     "LandmarkRecord",
     "OpenFinding",
     "RecordConflictError",
-    "RepeatedChallengeError",
     "Store",
     "StoreError",
     "StoreUnavailableError",
     "StoreVersionError",
+    "Unwritten",
 ]

@@ -11,30 +11,30 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from server.store.counters import take_numbers
 from server.store.fixes import findings_to_json, fix_to_json, report_rejections_to_json, void_ranges_to_json
-from server.store.framing import micros, pack, pack_counters, pack_pdis, unpack_counters
+from server.store.framing import micros, pack
 from server.store.rows import Values, chunks
 from server.store.schema import ATTESTATIONS, CHAINS, DEVICE_VERDICTS, DEVICES, FINDINGS
-from server.store.types import AttestationRecord
-from verifier.evidence.spdm import Counters
+from server.store.states import state_columns, state_of
+from server.store.types import AttestationRecord, Unwritten
+from verifier.continuity import DeviceState
 from verifier.units import ChainId, Challenge, Pdi
 from verifier.verdict import DeviceVerdict, Finding
 
 
-def commit_records(connection: Connection, records: Sequence[AttestationRecord]) -> frozenset[Challenge]:
-    """Write the records. Those whose challenge is spent are left out.
-
-    Returns:
-        The spent challenges that were met.
-    """
+def commit_records(connection: Connection, records: Sequence[AttestationRecord]) -> Unwritten:
+    """Write the records, but not those whose challenge is spent or whose verdict is based on a past state."""
     fresh, spent = _without_spent(connection, records)
-    if fresh:
-        _insert_chains(connection, fresh)
-        connection.execute(insert(ATTESTATIONS), [_attestation_values(record) for record in fresh])
-        verdicts = [_verdict_values(record, device) for record in fresh for device in record.verdict.devices]
+    latest = _Latest(connection, fresh)
+    accepted = [record for record in sorted(fresh, key=lambda r: r.verdict.received_at) if latest.take(record)]
+    if accepted:
+        _insert_chains(connection, accepted)
+        connection.execute(insert(ATTESTATIONS), [_attestation_values(record) for record in accepted])
+        verdicts = [_verdict_values(record, device) for record in accepted for device in record.verdict.devices]
         if verdicts:
             connection.execute(insert(DEVICE_VERDICTS), verdicts)
-            _Latest(connection, fresh).write()
-    return spent
+        latest.write()
+    written = {record.verdict.challenge for record in accepted}
+    return Unwritten(spent, frozenset(r.verdict.challenge for r in fresh) - written)
 
 
 def _without_spent(
@@ -120,20 +120,22 @@ class _Device:
 
     Attributes:
         known: It has a row.
-        counters: The highest counters accepted.
+        state: The last accepted state.
         last_report_at: Microseconds; so is `last_proof_at`.
         newest: Columns of the newest verdict of this group, None when what stands is newer.
         open: Open findings by reason.
         closed: Findings that this group closes, with their times: reason, finding, closed_at.
+        moved: A record of this group was taken for it.
     """
 
     known: bool
-    counters: Counters | None
+    state: DeviceState
     last_report_at: int | None
     last_proof_at: int | None
     newest: Values | None = None
     open: dict[int, _Open] = field(default_factory=dict)
     closed: list[tuple[int, _Open, int]] = field(default_factory=list)
+    moved: bool = False
 
 
 class _Latest:
@@ -141,18 +143,26 @@ class _Latest:
 
     def __init__(self, connection: Connection, records: Sequence[AttestationRecord]) -> None:
         self._connection = connection
-        ordered = sorted(records, key=lambda record: record.verdict.received_at)
-        pdis = {device.pdi for record in ordered for device in record.verdict.devices}
-        self._devices = _read_devices(connection, pdis)
-        for record in ordered:
-            for device in record.verdict.devices:
-                self._move_on(record, device)
+        self._devices = _read_devices(connection, {d.pdi for record in records for d in record.verdict.devices})
+
+    def take(self, record: AttestationRecord) -> bool:
+        """Move on by one record, or leave everything as it is and return False.
+
+        Compare and set: a verdict on continuity holds only against the state that it was based on. Another worker may
+        have accepted another report of the same device since, and both must not pass.
+        """
+        devices = record.verdict.devices
+        if any(self._devices[d.pdi].state != record.based_on.get(d.pdi, DeviceState()) for d in devices):
+            return False
+        for device in devices:
+            self._move_on(record, device)
+        return True
 
     def _move_on(self, record: AttestationRecord, device: DeviceVerdict) -> None:
         state = self._devices[device.pdi]
         received_at = micros(record.verdict.received_at)
-        # The verdict compared with what was loaded before; another worker may have moved the counters since.
-        state.counters = keep_highest(state.counters, device.counters)
+        state.moved = True
+        state.state = device.state
         if device.presence_proven:
             state.last_proof_at = max(received_at, state.last_proof_at or received_at)
         if state.last_report_at is not None and received_at <= state.last_report_at:
@@ -165,7 +175,6 @@ class _Latest:
             "firmware": device.firmware,
             "host_id": record.verdict.host_id,
             "standing": None if device.standing is None else int(device.standing),
-            "board": pack_pdis(device.board),
             "last_fix": None if device.fix is None else fix_to_json(device.fix),
             "last_attestation": record.verdict.challenge,
         }
@@ -183,11 +192,12 @@ class _Latest:
 
     def write(self) -> None:
         """Write what moved; each device takes the next change number."""
-        numbers = take_numbers(self._connection, "changes", len(self._devices))
+        moved = [(pdi, self._devices[pdi]) for pdi in sorted(self._devices) if self._devices[pdi].moved]
+        numbers = take_numbers(self._connection, "changes", len(moved))
         by_change: dict[tuple[bool, bool], list[Values]] = {}
-        for number, (pdi, state) in zip(numbers, sorted(self._devices.items()), strict=True):
+        for number, (pdi, state) in zip(numbers, moved, strict=True):
             values = {
-                "counters": pack_counters(state.counters),
+                **state_columns(state.state),
                 "last_report_at": state.last_report_at,
                 "last_proof_at": state.last_proof_at,
                 "change_number": number,
@@ -234,13 +244,6 @@ _UPDATE_OPEN_FINDING = update(FINDINGS).where(
 )
 
 
-def keep_highest(stored: Counters | None, signed: Counters | None) -> Counters | None:
-    """Return the higher of each: neither ever goes back on a sound device (docs/protocol.md E5)."""
-    if stored is None or signed is None:
-        return stored or signed
-    return Counters(max(stored.boot, signed.boot), max(stored.attestation, signed.attestation))
-
-
 def _one_a_reason(findings: Iterable[Finding]) -> dict[int, Finding]:
     """Join findings of one reason (ranges are dropped one by one): the worst severity, all details."""
     joined: dict[int, Finding] = {}
@@ -266,13 +269,12 @@ def _finding_values(pdi: Pdi, reason: int, finding: _Open, closed_at: int | None
 
 
 def _read_devices(connection: Connection, pdis: Collection[Pdi]) -> Mapping[Pdi, _Device]:
-    devices = {pdi: _Device(known=False, counters=None, last_report_at=None, last_proof_at=None) for pdi in pdis}
+    devices = {pdi: _Device(known=False, state=DeviceState(), last_report_at=None, last_proof_at=None) for pdi in pdis}
     for some in chunks(pdis):
-        query = select(DEVICES.c.pdi, DEVICES.c.counters, DEVICES.c.last_report_at, DEVICES.c.last_proof_at)
-        for row in connection.execute(query.where(DEVICES.c.pdi.in_(some))):
+        for row in connection.execute(select(DEVICES).where(DEVICES.c.pdi.in_(some))):
             devices[row.pdi] = _Device(
                 known=True,
-                counters=unpack_counters(row.counters),
+                state=state_of(row),
                 last_report_at=row.last_report_at,
                 last_proof_at=row.last_proof_at,
             )

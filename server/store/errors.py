@@ -4,8 +4,6 @@ A fault of the database never leaves this room under another type.
 `server/rpc/status.py` maps them to gRPC status.
 """
 
-from verifier.units import Challenge
-
 
 class StoreError(Exception):
     """Root of what the store raises."""
@@ -17,18 +15,6 @@ class StoreUnavailableError(StoreError):
 
 class StoreVersionError(StoreError):
     """The file was written by a newer release, or is not a Trigpoint store. Nothing was touched."""
-
-
-class RepeatedChallengeError(StoreError):
-    """Records of the batch answer challenges that are spent. The other records of the batch are durable.
-
-    Attributes:
-        challenges: The challenges whose records were not written.
-    """
-
-    def __init__(self, challenges: frozenset[Challenge]) -> None:
-        super().__init__(f"spent before: {', '.join(sorted(c.hex() for c in challenges))}")
-        self.challenges = challenges
 
 
 class RecordConflictError(StoreError):

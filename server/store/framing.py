@@ -57,11 +57,11 @@ def unpack_pdis(packed: bytes) -> frozenset[Pdi]:
     return frozenset(Pdi(packed[at : at + PDI_BYTES]) for at in range(0, len(packed), PDI_BYTES))
 
 
-def pack_counters(counters: Counters | None) -> bytes | None:
+def pack_counters(counters: Counters) -> bytes:
     """Join boot and attestation counter, each as u64be."""
-    return None if counters is None else counters.boot.to_bytes(8, "big") + counters.attestation.to_bytes(8, "big")
+    return counters.boot.to_bytes(8, "big") + counters.attestation.to_bytes(8, "big")
 
 
-def unpack_counters(packed: bytes | None) -> Counters | None:
+def unpack_counters(packed: bytes) -> Counters:
     """Split what `pack_counters` joined."""
-    return None if packed is None else Counters(int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:], "big"))
+    return Counters(int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:], "big"))

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 
 from server.store.counters import read_counter
-from server.store.framing import unpack, unpack_counters, unpack_pdis
+from server.store.framing import unpack
 from server.store.rows import chunks, device_of, finding_of, license_of, region_of
 from server.store.schema import CHAINS, DEPLOYMENTS, DEVICES, FINDINGS, LICENSES
+from server.store.states import state_of
 from server.store.types import Changes, DeviceFilter, DevicePage, DeviceRecord, OpenFinding
 from verifier.continuity import DeviceState
 from verifier.errors import Reason
@@ -42,9 +43,9 @@ def load_inputs(connection: Connection, pdis: Collection[Pdi]) -> tuple[dict[Pdi
         ):
             pdi = Pdi(row.device_pdi)
             deployments[pdi] = Deployment(pdi, license_of(row), region_of(row))
-        query = select(DEVICES.c.pdi, DEVICES.c.counters, DEVICES.c.board)
+        query = select(DEVICES)
         for row in connection.execute(query.where(DEVICES.c.pdi.in_(some), DEVICES.c.last_report_at.is_not(None))):
-            last[Pdi(row.pdi)] = DeviceState(unpack_counters(row.counters), unpack_pdis(row.board))
+            last[Pdi(row.pdi)] = state_of(row)
     return deployments, last
 
 

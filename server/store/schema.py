@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 SCHEMA_VERSION = 1
@@ -111,7 +112,10 @@ DEVICES = Table(
     Column("host_id", Text, nullable=False, server_default=""),
     Column("standing", Integer),
     Column("counters", LargeBinary(16)),
+    Column("counters_issued_at", BigInteger),
+    Column("counters_received_at", BigInteger),
     Column("board", LargeBinary),
+    Column("unseated", Boolean, nullable=False, server_default=false()),
     Column("last_report_at", BigInteger),
     Column("last_proof_at", BigInteger),
     Column("last_fix", Text),
@@ -125,7 +129,8 @@ DEVICES = Table(
 """Latest state. A deployed device has a row from its import on.
 
 `board`: sorted PDIs of its switches, joined. `counters`: boot and attestation counter, each u64be, since a device may
-sign numbers that no SQL integer holds.
+sign numbers that no SQL integer holds; beside them the span in which they were signed. These and `unseated` are the
+last accepted state, which a commit compares with the one that its verdict was based on.
 """
 
 FINDINGS = Table(

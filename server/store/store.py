@@ -24,6 +24,7 @@ from server.store.types import (
     DeviceRecord,
     ImportCounts,
     LandmarkRecord,
+    Unwritten,
 )
 from server.store.writer import Writer
 from verifier.continuity import DeviceState
@@ -97,17 +98,20 @@ class Store:
         """Return a number that grows with each change of a license, deployment or landmark, by any process."""
         return await self._read(records.records_number)
 
-    async def commit(self, batch: Sequence[AttestationRecord]) -> None:
+    async def commit(self, batch: Sequence[AttestationRecord]) -> Unwritten:
         """Make attestations durable together with all that follows from them. Concurrent callers share transactions.
 
+        Returns:
+            The records that were not written, and why; the others are durable.
+
         Raises:
-            RepeatedChallengeError: Some records answer a spent challenge; the others are durable.
             StoreUnavailableError: None is.
         """
         if not batch:
-            return
-        await asyncio.wrap_future(self._writer.commit(tuple(batch)))
+            return Unwritten()
+        unwritten = await asyncio.wrap_future(self._writer.commit(tuple(batch)))
         self._changed()
+        return unwritten
 
     # What officers need.
 

@@ -1,9 +1,11 @@
 """What goes into the store and comes out of it, as plain values. Times are aware; the columns hold microseconds."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from verifier.continuity import DeviceState
 from verifier.errors import Reason
 from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
 from verifier.evidence.chain import DeviceKind
@@ -26,6 +28,7 @@ class AttestationRecord:
         agent: Name of the agent that sent it, from its certificate.
         licensee: Licensee of that agent, from its certificate.
         new_chains: Chains to keep, DER certificates leaf first; those that are kept already are ignored.
+        based_on: Last accepted states that the verdict compared with; a device that is missing had none.
     """
 
     verdict: Verdict
@@ -35,6 +38,24 @@ class AttestationRecord:
     agent: str
     licensee: str
     new_chains: Mapping[ChainId, Sequence[bytes]] = field(default_factory=dict)
+    based_on: Mapping[Pdi, DeviceState] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """Records of a batch that were not written, by challenge; the others are durable.
+
+    Attributes:
+        spent: Their challenge was spent before (docs/protocol.md CH2).
+        stale: A device moved on since their verdict was made: it must be made again from what stands now.
+    """
+
+    spent: frozenset[Challenge] = frozenset()
+    stale: frozenset[Challenge] = frozenset()
+
+    def among(self, challenges: AbstractSet[Challenge]) -> "Unwritten":
+        """Return the part that concerns these challenges."""
+        return Unwritten(self.spent & challenges, self.stale & challenges)
 
 
 @dataclass(frozen=True, slots=True)

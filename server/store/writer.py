@@ -15,10 +15,9 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
-from server.store.errors import RepeatedChallengeError, StoreUnavailableError
+from server.store.errors import StoreUnavailableError
 from server.store.sqlite import run_in_transaction
-from server.store.types import AttestationRecord
-from verifier.units import Challenge
+from server.store.types import AttestationRecord, Unwritten
 
 GATHER_SECONDS = 0.002
 """How long the first waits for others. Much below a disk's flush, much above the time between callers under load."""
@@ -32,7 +31,7 @@ Result = TypeVar("Result")
 @dataclass(slots=True)
 class _Commit:
     records: tuple[AttestationRecord, ...]
-    done: "Future[None]"
+    done: "Future[Unwritten]"
 
 
 @dataclass(slots=True)
@@ -55,12 +54,10 @@ class Writer:
 
     Args:
         engine: Its connection.
-        write: Writes records in an open transaction and returns the challenges that were spent before.
+        write: Writes records in an open transaction and returns those that it did not write.
     """
 
-    def __init__(
-        self, engine: Engine, write: Callable[[Connection, Sequence[AttestationRecord]], frozenset[Challenge]]
-    ) -> None:
+    def __init__(self, engine: Engine, write: Callable[[Connection, Sequence[AttestationRecord]], Unwritten]) -> None:
         self._engine = engine
         self._write = write
         self._jobs: queue.SimpleQueue[_Commit | _Change[object] | None] = queue.SimpleQueue()
@@ -69,9 +66,9 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def commit(self, records: tuple[AttestationRecord, ...]) -> "Future[None]":
+    def commit(self, records: tuple[AttestationRecord, ...]) -> "Future[Unwritten]":
         """Write the records in a shared transaction; the result is set once it is durable."""
-        done: Future[None] = Future()
+        done: Future[Unwritten] = Future()
         self._put(_Commit(records, done))
         return done
 
@@ -135,7 +132,7 @@ class Writer:
     def _write_running(self, running: Sequence[_Commit]) -> None:
         records = [record for commit in running for record in commit.records]
         try:
-            spent = run_in_transaction(self._engine, lambda connection: self._write(connection, records))
+            unwritten = run_in_transaction(self._engine, lambda connection: self._write(connection, records))
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the callers, not to this thread
             if len(running) > 1 and not isinstance(error.__cause__, OperationalError):
                 # The database works: one record that cannot be written must not take the others with it.
@@ -146,8 +143,5 @@ class Writer:
                     commit.done.set_exception(error)
             return
         for commit in running:
-            own = frozenset(record.verdict.challenge for record in commit.records) & spent
-            if own:
-                commit.done.set_exception(RepeatedChallengeError(own))
-            else:
-                commit.done.set_result(None)
+            own = {record.verdict.challenge for record in commit.records}
+            commit.done.set_result(unwritten.among(own))

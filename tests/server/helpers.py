@@ -27,7 +27,7 @@ from server.config import Config, load_config
 from server.spiffe import Peer, Role
 from server.store.errors import StoreUnavailableError
 from server.store.store import Store
-from server.store.types import AttestationRecord, LandmarkRecord
+from server.store.types import AttestationRecord, LandmarkRecord, Unwritten
 from verifier.license import Deployment, License, Presence
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark
@@ -83,17 +83,21 @@ class HeldStore(Store):
         self.reached = asyncio.Event()
         self.fails = False
         self.raises: Exception | None = None
+        self.unwritten: list[Unwritten] = []
         self.committed: list[AttestationRecord] = []
 
-    async def commit(self, batch: Sequence[AttestationRecord]) -> None:
+    async def commit(self, batch: Sequence[AttestationRecord]) -> Unwritten:
         self.reached.set()
         await self.go.wait()
         if self.fails:
             raise StoreUnavailableError("the disk is gone, says the test")
         if self.raises is not None:
             raise self.raises
-        await super().commit(batch)
+        if self.unwritten:
+            return self.unwritten.pop(0)
+        unwritten = await super().commit(batch)
         self.committed.extend(batch)
+        return unwritten
 
     async def mark_alive(self, *arguments: Any, **named: Any) -> None:
         if self.fails:

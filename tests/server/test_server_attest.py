@@ -16,7 +16,7 @@ from trigpoint.v1 import attestation_pb2, reason_pb2
 
 from server.app import App
 from server.config import load_config
-from server.store.errors import RepeatedChallengeError
+from server.store.types import Unwritten
 from tests.server import helpers
 from tests.server.helpers import attest, attestation, failure, open_challenge, read
 from verifier.units import Challenge
@@ -269,7 +269,7 @@ async def test_a_stopping_server_answers_what_is_in_flight(tmp_path: Path) -> No
 async def test_what_another_node_spent_is_unknown_here(server: helpers.Running, channel: grpc.aio.Channel) -> None:
     stream = attest(channel)
     challenge = await open_challenge(stream, "host-1", helpers.pdi(1))
-    server.store.raises = RepeatedChallengeError(frozenset({Challenge(challenge)}))
+    server.store.unwritten = [Unwritten(spent=frozenset({Challenge(challenge)}))]
     await stream.write(attestation("host-1", challenge))
     assert reason_of(await read(stream)) == reason_pb2.REASON_CHALLENGE_UNKNOWN
 

@@ -4,13 +4,14 @@ import asyncio
 import hashlib
 import itertools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
 from server.store import AttestationRecord, LandmarkRecord, Store
 from verifier.appraise import SEVERITY
+from verifier.continuity import DeviceState, SignedCounters
 from verifier.errors import Reason
 from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation, UnverifiedReport
 from verifier.evidence.chain import DeviceKind
@@ -117,6 +118,11 @@ def finding(reason: Reason, detail: str = "because") -> Finding:
     return Finding(reason, SEVERITY[reason], detail)
 
 
+def signed(counters: Counters | None, at: datetime = START) -> SignedCounters | None:
+    """Counters that were signed within five seconds before a time."""
+    return None if counters is None else SignedCounters(counters, at - timedelta(seconds=5), at)
+
+
 def device(
     number: int,
     *findings: Finding,
@@ -138,8 +144,7 @@ def device(
         fix=located,
         presence_proven=located is not None and located.in_licensed_region is PlaceAnswer.PROVEN,
         proven_edges=(),
-        counters=counters,
-        board=frozenset(board),
+        state=DeviceState(signed(counters), frozenset(board)),
     )
 
 
@@ -150,6 +155,7 @@ def record(
     host_id: str = "host-1",
     challenge: Challenge | None = None,
     rejection: Rejection | None = None,
+    based_on: Mapping[Pdi, DeviceState] | None = None,
 ) -> AttestationRecord:
     named = challenge or Challenge(hashlib.sha256(next(_challenges).to_bytes(8, "big")).digest())
     reports = tuple(UnverifiedReport(b"spdm of " + each.pdi, each.chain_id) for each in devices)
@@ -161,6 +167,7 @@ def record(
         agent="rack-7",
         licensee="Example Cloud",
         new_chains=dict(chain(int.from_bytes(each.pdi, "big")) for each in devices),
+        based_on=based_on or {},
     )
 
 

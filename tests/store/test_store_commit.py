@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -7,16 +8,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from server.store import RepeatedChallengeError, Store, StoreUnavailableError, sqlite
-from server.store.commits import keep_highest
+from server.store import AttestationRecord, Store, StoreUnavailableError, Unwritten, sqlite
 from server.store.framing import unpack
-from tests.store.store_world import HOUR, START, Gate, chain, deployment, device, finding, fix, pdi, record
+from tests.store.store_world import HOUR, START, Gate, chain, deployment, device, finding, fix, pdi, record, signed
 from verifier.continuity import DeviceState
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters
 from verifier.place.ranging import VoidRange
-from verifier.units import Challenge, LandmarkKeyId
+from verifier.units import LandmarkKeyId
 from verifier.verdict import Rejection, Standing
 
 
@@ -53,9 +53,9 @@ async def test_concurrent_commits_share_a_transaction(store: Store, store_path: 
     transactions: list[int] = []
     write = store._writer._write
 
-    def counting(connection: Connection, records: object) -> frozenset[Challenge]:
-        transactions.append(len(records))  # type: ignore[arg-type]
-        return write(connection, records)  # type: ignore[arg-type]
+    def counting(connection: Connection, records: Sequence[AttestationRecord]) -> Unwritten:
+        transactions.append(len(records))
+        return write(connection, records)
 
     store._writer._write = counting
     commits = [asyncio.create_task(store.commit([record(START + HOUR * n, [device(n)])])) for n in range(1, 21)]
@@ -87,9 +87,7 @@ async def test_repeated_challenge_fails_only_its_record(store: Store, store_path
     await asyncio.sleep(0)
     await gate.open()
     await other
-    with pytest.raises(RepeatedChallengeError) as caught:
-        await mixed
-    assert caught.value.challenges == {spent.verdict.challenge}
+    assert await mixed == Unwritten(spent=frozenset({spent.verdict.challenge}))
     assert count(store_path, "attestations") == 3
     kept = await store.get_device(pdi(1))
     assert kept is not None
@@ -99,8 +97,7 @@ async def test_repeated_challenge_fails_only_its_record(store: Store, store_path
 async def test_challenge_twice_in_one_batch_is_spent_once(store: Store) -> None:
     first = record(START, [device(1)])
     second = record(START, [device(2)], challenge=first.verdict.challenge)
-    with pytest.raises(RepeatedChallengeError):
-        await store.commit([first, second])
+    assert (await store.commit([first, second])).spent == {first.verdict.challenge}
     assert await store.get_device(pdi(1)) is not None
     assert await store.get_device(pdi(2)) is None
 
@@ -215,8 +212,8 @@ async def test_inputs_hold_what_was_accepted(store: Store) -> None:
     assert deployments[pdi(1)].license.revision == 1
     assert deployments[pdi(1)].region == deployment(1).region
     assert last == {
-        pdi(1): DeviceState(largest, frozenset({pdi(8), pdi(9)})),
-        pdi(3): DeviceState(None, frozenset()),
+        pdi(1): DeviceState(signed(largest), frozenset({pdi(8), pdi(9)})),
+        pdi(3): DeviceState(),
     }
     chains = await store.load_chains([chain(1)[0], chain(2)[0]])
     assert chains == {chain(1)[0]: chain(1)[1]}
@@ -226,13 +223,10 @@ async def test_two_stores_on_one_file(store: Store, store_path: Path) -> None:
     other = await Store.open(store_path)
     try:
         await store.commit([record(START, [device(1, counters=Counters(2, 20))])])
-        assert (await other.load_inputs([pdi(1)]))[1][pdi(1)].counters == Counters(2, 20)
-        # The other loaded nothing since, and accepted an older report: what is higher stays.
-        behind = record(START + HOUR, [device(1, counters=Counters(3, 15))])
-        await asyncio.gather(other.commit([behind]), store.commit([record(START, [device(2)])]))
-        assert (await store.load_inputs([pdi(1)]))[1][pdi(1)].counters == Counters(3, 20)
-        with pytest.raises(RepeatedChallengeError):
-            await store.commit([behind])
+        assert (await other.load_inputs([pdi(1)]))[1][pdi(1)].highest == signed(Counters(2, 20))
+        repeated = record(START, [device(2)])
+        await store.commit([repeated])
+        assert (await other.commit([repeated])).spent == {repeated.verdict.challenge}
         before = await other.records_number()
         await store.import_deployments([deployment(1)], START)
         assert await other.records_number() > before
@@ -242,8 +236,45 @@ async def test_two_stores_on_one_file(store: Store, store_path: Path) -> None:
         await other.close()
 
 
-def test_keep_highest() -> None:
-    assert keep_highest(None, None) is None
-    assert keep_highest(Counters(1, 5), None) == Counters(1, 5)
-    assert keep_highest(None, Counters(0, 0)) == Counters(0, 0)
-    assert keep_highest(Counters(1, 9), Counters(2, 3)) == Counters(2, 9)
+async def test_two_workers_with_one_state_do_not_both_pass(store: Store, store_path: Path) -> None:
+    """Compare and set: what a verdict was based on must still stand in its commit."""
+    other = await Store.open(store_path)
+    try:
+        await store.commit([record(START, [device(1, counters=Counters(2, 20))])])
+        _, last = await store.load_inputs([pdi(1)])
+        later = START + HOUR
+        one, two = (record(later, [device(1, counters=Counters(2, 21))], based_on=last) for _ in range(2))
+        unwritten = await asyncio.gather(store.commit([one]), other.commit([two]))
+        challenges = {one.verdict.challenge, two.verdict.challenge}
+        stale = unwritten[0].stale | unwritten[1].stale
+        assert (len(stale), stale < challenges) == (1, True)
+        assert count(store_path, "attestations") == 2
+        # Made again from what stands now, it passes the comparison.
+        _, now = await other.load_inputs([pdi(1)])
+        again = record(later, [device(1, counters=Counters(2, 21))], based_on=now)
+        assert await other.commit([again]) == Unwritten()
+    finally:
+        await other.close()
+
+
+async def test_a_stale_record_leaves_nothing_behind_and_takes_no_other_with_it(store: Store, store_path: Path) -> None:
+    await store.commit([record(START, [device(1, board=[pdi(9)])])])
+    stale = record(START + HOUR, [device(2), device(1, standing=Standing.VIOLATION)])
+    good = record(START + HOUR, [device(3)])
+    assert await store.commit([stale, good]) == Unwritten(stale=frozenset({stale.verdict.challenge}))
+    assert count(store_path, "attestations") == 2
+    assert await store.get_device(pdi(2)) is None
+    kept = await store.get_device(pdi(1))
+    assert kept is not None
+    assert (kept.standing, kept.last_report_at) == (Standing.COMPLIANT, START)
+
+
+async def test_of_two_reports_of_one_device_in_one_group_the_second_is_stale(store: Store) -> None:
+    gate = Gate(store)
+    first = asyncio.create_task(store.commit([record(START, [device(1, counters=Counters(1, 1))])]))
+    second = record(START + HOUR, [device(1, counters=Counters(1, 2))])
+    behind = asyncio.create_task(store.commit([second]))
+    await asyncio.sleep(0)
+    await gate.open()
+    assert await first == Unwritten()
+    assert await behind == Unwritten(stale=frozenset({second.verdict.challenge}))

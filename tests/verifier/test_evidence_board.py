@@ -33,7 +33,7 @@ def names(pdis: frozenset[Pdi]) -> set[str]:
 
 def test_b1_both_ends_make_an_edge() -> None:
     boards = board.join([device("g1", "s1"), device("s1", "g1")])
-    assert names(boards.edges[pdi("g1")]) == names(boards.switches_of(pdi("g1"))) == {"s1"}
+    assert names(boards.edges[pdi("g1")]) == names(boards.switches) == {"s1"}
     assert names(boards.edges[pdi("s1")]) == {"g1"}
     assert names(boards.group[pdi("g1")]) == names(boards.group[pdi("s1")]) == {"g1", "s1"}
 
@@ -78,6 +78,18 @@ def test_b2_edges_join_and_nothing_else_does() -> None:
         frozenset({"g4", "s3"}),
         frozenset({"g5"}),
     }
+
+
+def test_unseated_is_named_by_no_switch_and_names_none() -> None:
+    def unseated(gpu: DeviceReport, *others: DeviceReport) -> bool:
+        return board.join([gpu, *others]).unseated(pdi("g1"))
+
+    assert unseated(device("g1"), device("s1", "g2"), device("s2"))
+    assert not unseated(device("g1"))  # without switches there are no slots
+    assert not unseated(device("g1"), device("g2"))
+    assert not unseated(device("g1"), device("s1", "g2"), device("s2", "g1"))
+    assert not unseated(device("g1", "s9"), device("s1", "g2"))  # its board is not shown, which is not the same
+    assert not unseated(device("g1", "s1"), device("s1", "g1"))
 
 
 def test_nothing_reported() -> None:

@@ -89,6 +89,10 @@ def test_cl3_unknown_claim(key: int) -> None:
     assert refused(bent(key, 1)) is Reason.CLAIMS_MALFORMED
 
 
+def test_no_device() -> None:
+    assert refused(dumps({**GOOD, -70003: [], -70004: []})) is Reason.CLAIMS_MALFORMED
+
+
 def test_cl3_number_that_only_equals_the_key() -> None:
     floats = {float(k) if k == 10 else k: v for k, v in GOOD.items()}
     assert floats == GOOD  # to Python they are one
@@ -114,6 +118,7 @@ def test_cl3_number_that_only_equals_the_key() -> None:
         (-70002, -(1 << 63)),
         (-70003, []),
         (-70003, A),
+        (-70003, {A: 1, B: 2}),
         (-70003, [A, B[:7]]),
         (-70003, [A, B + b"\0"]),
         (-70003, [A, "bbbbbbbb"]),

@@ -1,4 +1,4 @@
-"""From facts to findings and standing; and what a device's own past says."""
+"""From facts to findings and standing."""
 
 import dataclasses
 from datetime import timedelta
@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from tests.verifier.helpers_evidence import LICENSED, NOW, make_chain, make_license
-from verifier import appraise, continuity
-from verifier.continuity import Changes, DeviceState
+from verifier import appraise
+from verifier.continuity import Changes, CounterOddity, DeviceState
 from verifier.errors import Reason, UsageError
 from verifier.evidence import board
 from verifier.evidence.attestation import DeviceReport
@@ -23,7 +23,7 @@ from verifier.verdict import DeviceVerdict, Severity, Standing
 CHAIN = make_chain().verified()
 GPU, S1, S2, S3 = (Pdi(name.ljust(8, b"-")) for name in (b"gpu", b"s1", b"s2", b"s3"))
 MATCH = FirmwareState(Outcome.MATCH, "firmware 1", can_range=True, differing=())
-NOTHING = Changes(None, frozenset(), frozenset())
+NOTHING = Changes(None, None, frozenset(), out_of_slot=False)
 SECOND = timedelta(microseconds=1)
 
 
@@ -103,12 +103,27 @@ def test_firmware() -> None:
 
 
 def test_changes() -> None:
-    moved = judged(changes=Changes(None, frozenset({S2, S3}), frozenset({S1})))
+    kept = DeviceState(board=frozenset({S1}))
+    moved = judged(changes=Changes(None, None, frozenset({S2, S3}), out_of_slot=False, state=kept))
     assert (reasons(moved), moved.standing) == ([Reason.BOARD_CHANGED], Standing.VIOLATION)
     assert all(p.hex() in moved.findings[0].detail for p in (S1, S2, S3))
-    assert moved.board == {S1}
-    back = judged(changes=Changes((Counters(2, 9), Counters(2, 9)), frozenset(), frozenset()))
-    assert (reasons(back), back.standing) == ([Reason.COUNTER_ROLLBACK], Standing.UNPROVEN)
+    assert moved.state == kept
+    unseated = judged(changes=Changes(None, None, frozenset(), out_of_slot=True))
+    assert (reasons(unseated), unseated.standing) == ([Reason.BOARD_BROKEN], Standing.VIOLATION)
+
+
+@pytest.mark.parametrize(
+    ("oddity", "reason"),
+    [
+        (CounterOddity.ROLLED_BACK, Reason.COUNTER_ROLLBACK),
+        (CounterOddity.FORKED, Reason.IDENTITY_CLONED),
+    ],
+)
+def test_odd_counters_are_no_violation_yet(oddity: CounterOddity, reason: Reason) -> None:
+    odd = judged(changes=Changes(oddity, (Counters(2, 19), Counters(2, 17)), frozenset(), out_of_slot=False))
+    assert (reasons(odd), odd.standing) == ([reason], Standing.UNPROVEN)
+    assert "19" in odd.findings[0].detail
+    assert "17" in odd.findings[0].detail
 
 
 def test_void_ranges_never_accuse() -> None:
@@ -195,7 +210,9 @@ def test_findings_stand_worst_first() -> None:
         voids=(void,),
         where=None,
         reporter="other",
-        changes=Changes((Counters(1, 2), Counters(1, 1)), frozenset({S2}), frozenset({S1})),
+        changes=Changes(
+            CounterOddity.ROLLED_BACK, (Counters(1, 2), Counters(1, 1)), frozenset({S2}), out_of_slot=False
+        ),
     )
     assert reasons(verdict) == [
         Reason.BOARD_CHANGED,
@@ -223,6 +240,7 @@ def test_standing() -> None:
 ACCUSING = {
     Reason.OUTSIDE_LICENSED_REGION,
     Reason.IN_PROHIBITED_DESTINATION,
+    Reason.BOARD_BROKEN,
     Reason.BOARD_CHANGED,
     Reason.UNKNOWN_DEVICE,
     Reason.FOREIGN_REPORT,
@@ -252,62 +270,19 @@ def test_license_that_is_none() -> None:
     assert dataclasses.replace(held, grace=timedelta(0)).grace == timedelta(0)
 
 
-def compared(
-    now: Counters | None = None,
-    last: DeviceState | None = None,
-    switches: tuple[Pdi, ...] = (),
-    kind: DeviceKind = DeviceKind.GPU,
-) -> Changes:
-    device = report(kind=kind, counters=now, linked=switches)
-    others = [report(s, DeviceKind.SWITCH, linked=(GPU,)) for s in switches]
-    return continuity.compare(device, board.join([device, *others]), last)
-
-
-def test_e5_counters() -> None:
-    before = Counters(boot=3, attestation=10)
-    state = DeviceState(counters=before)
-    for good in (Counters(3, 11), Counters(4, 11), Counters(9, 99)):
-        assert compared(good, state).rolled_back is None
-    for bad in (Counters(3, 10), Counters(3, 9), Counters(4, 10), Counters(2, 11)):
-        assert compared(bad, state).rolled_back == (before, bad)
-    assert compared(None, state).rolled_back is None
-    assert compared(before, DeviceState()).rolled_back is None
-    assert compared(before, None).rolled_back is None
-
-
-def test_board_is_learned_edge_by_edge() -> None:
-    assert compared(switches=(S1,)) == Changes(None, frozenset(), frozenset({S1}))
-    assert compared(last=DeviceState(board=frozenset({S1})), switches=(S1, S2)).board == {S1, S2}
-    silent = compared(last=DeviceState(board=frozenset({S1, S2})), switches=(S2,))
-    assert silent == Changes(None, frozenset(), frozenset({S1, S2}))
-    none = compared(last=DeviceState(board=frozenset({S1})))
-    assert none == Changes(None, frozenset(), frozenset({S1}))
-
-
-def test_other_board() -> None:
-    changed = compared(last=DeviceState(board=frozenset({S1})), switches=(S2, S3))
-    assert changed == Changes(None, frozenset({S2, S3}), frozenset({S1}))
-
-
-def test_switch_has_counters_and_no_board() -> None:
-    before, now = Counters(1, 2), Counters(1, 2)
-    state = DeviceState(counters=before, board=frozenset({S1}))
-    changes = compared(now, state, kind=DeviceKind.SWITCH)
-    assert changes == Changes((before, now), frozenset(), frozenset())
-
-
-def test_edges_and_counters_stand_in_the_verdict() -> None:
-    device, counters = report(counters=Counters(1, 2), linked=(S2, S1)), Counters(1, 2)
+def test_edges_and_state_stand_in_the_verdict() -> None:
+    device = report(linked=(S2, S1))
     boards = board.join([device, *(report(s, DeviceKind.SWITCH, linked=(GPU,)) for s in (S1, S2))])
+    kept = DeviceState(board=frozenset({S1, S2}), unseated=True)
     verdict = appraise.appraise_device(
         report=device,
         boards=boards,
         firmware=MATCH,
         voids=(),
         fix=None,
-        changes=NOTHING,
+        changes=dataclasses.replace(NOTHING, state=kept),
         deployment=None,
         reporter_licensee="",
         now=NOW,
     )
-    assert (verdict.proven_edges, verdict.counters) == ((S1, S2), counters)
+    assert (verdict.proven_edges, verdict.state) == ((S1, S2), kept)

@@ -103,6 +103,7 @@ def tagged(*parts: object, tag: int = 18) -> bytes:
         pytest.param(tagged(HEADER, {4: KID}, PAYLOAD, SIGNATURE), id="unprotected header"),
         pytest.param(tagged(HEADER, [], PAYLOAD, SIGNATURE), id="unprotected list"),
         pytest.param(tagged(HEADER, {}, None, SIGNATURE), id="detached payload"),
+        pytest.param(tagged(HEADER, {}, "payload", SIGNATURE), id="payload in text"),
         pytest.param(tagged(HEADER, {}, PAYLOAD, "signature"), id="signature in text"),
         pytest.param(tagged(b"", {}, PAYLOAD, SIGNATURE), id="empty header"),
         pytest.param(tagged(dumps([1, -19]), {}, PAYLOAD, SIGNATURE), id="header is a list"),

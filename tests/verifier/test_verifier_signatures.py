@@ -178,7 +178,9 @@ def test_ed25519_refuses(signature: bytes) -> None:
     assert not ed25519_answer(signature)
 
 
-@pytest.mark.parametrize("public_key", [b"", bytes(31), bytes(33), b"\xff" * 32, flip(ED_PUBLIC, 0)])
+@pytest.mark.parametrize(
+    "public_key", [b"", bytes(31), ED_PUBLIC[:31], ED_PUBLIC + b"\0", b"\xff" * 32, flip(ED_PUBLIC, 0)]
+)
 def test_ed25519_refuses_another_key(public_key: bytes) -> None:
     assert not ed25519_answer(ED_GOOD, public_key)
 
@@ -193,6 +195,11 @@ def test_ed25519_refuses_any_flipped_bit(position: int, bit: int) -> None:
 @given(st.binary(max_size=70))
 def test_ed25519_never_raises(signature: bytes) -> None:
     assert not ed25519_answer(signature)
+
+
+def test_ed25519_signature_and_message_do_not_run_into_each_other() -> None:
+    assert not ed25519_answer(ED_GOOD + MESSAGE[:4], message=MESSAGE[4:])
+    assert not ed25519_answer(ED_GOOD[:60], message=ED_GOOD[60:] + MESSAGE)
 
 
 def test_ed25519_refuses_a_key_under_which_anybody_can_sign() -> None:

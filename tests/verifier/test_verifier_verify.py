@@ -28,7 +28,7 @@ from tests.verifier.helpers_evidence import (
     make_license,
     references_document,
 )
-from verifier.continuity import DeviceState
+from verifier.continuity import DeviceState, SignedCounters
 from verifier.errors import Reason
 from verifier.evidence.attestation import UnverifiedAttestation
 from verifier.evidence.chain import DeviceKind
@@ -91,9 +91,9 @@ def test_honest_host(verifier: Verifier, host: Host) -> None:
     for gpu in (first, second):
         assert (gpu.standing, gpu.findings, gpu.presence_proven) == (Standing.COMPLIANT, (), True)
         assert gpu.proven_edges == (host.switches[0].pdi,)
-        assert gpu.board == {host.switches[0].pdi}
+        assert gpu.state.board == {host.switches[0].pdi}
         assert gpu.firmware == GPU_CURRENT.name
-        assert gpu.counters is not None
+        assert gpu.state.highest is not None
         assert gpu.fix is not None
         assert gpu.fix.ranged_by == host.gpus[0].pdi  # docs/protocol.md B2: it extends along proven edges
         assert (gpu.fix.in_licensed_region, gpu.fix.outside_prohibited) == (PlaceAnswer.PROVEN, PlaceAnswer.PROVEN)
@@ -342,21 +342,27 @@ def last(host: Host, state: DeviceState) -> Mapping[Pdi, DeviceState]:
 
 def test_counter_that_did_not_move(verifier: Verifier, host: Host) -> None:
     attestation, inputs = attested(host, ranged=home(host))
-    counters = verifier.verify(attestation, inputs).devices[0].counters
-    assert counters is not None
-    again = verifier.verify(attestation, replace(inputs, last=last(host, DeviceState(counters))))
-    assert reasons(again.devices[0]) == [Reason.COUNTER_ROLLBACK]
-    before = Counters(counters.boot, counters.attestation - 1)
-    forward = verifier.verify(attestation, replace(inputs, last=last(host, DeviceState(before))))
+    accepted = verifier.verify(attestation, inputs).devices[0].state
+    assert accepted.highest is not None
+    again = verifier.verify(attestation, replace(inputs, last=last(host, accepted)))
+    assert reasons(again.devices[0]) == [Reason.IDENTITY_CLONED]
+    counters = accepted.highest.counters
+    earlier = replace(accepted.highest, counters=Counters(counters.boot, counters.attestation - 1))
+    forward = verifier.verify(attestation, replace(inputs, last=last(host, replace(accepted, highest=earlier))))
     assert reasons(forward.devices[0]) == []
+    day = timedelta(days=1)
+    higher = Counters(counters.boot, counters.attestation + 1)
+    long_ago = SignedCounters(higher, inputs.challenge.issued_at - day, inputs.now - day)
+    back = verifier.verify(attestation, replace(inputs, last=last(host, replace(accepted, highest=long_ago))))
+    assert reasons(back.devices[0]) == [Reason.COUNTER_ROLLBACK]
 
 
 def test_gpu_on_another_board(verifier: Verifier, host: Host) -> None:
     attestation, inputs = attested(host, ranged=home(host))
     elsewhere = frozenset({Pdi(b"switch--")})
-    verdict = verifier.verify(attestation, replace(inputs, last=last(host, DeviceState(None, elsewhere))))
+    verdict = verifier.verify(attestation, replace(inputs, last=last(host, DeviceState(board=elsewhere))))
     assert reasons(verdict.devices[0]) == [Reason.BOARD_CHANGED]
-    assert verdict.devices[0].board == elsewhere
+    assert verdict.devices[0].state.board == elsewhere
     assert reasons(verdict.devices[1]) == []
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from verifier.evidence.attestation import DeviceReport
+from verifier.evidence.chain import DeviceKind
 from verifier.units import Pdi
 
 
@@ -18,14 +19,22 @@ class Boards:
     Attributes:
         edges: Device to the devices at the other end of its proven edges; every reporting device has an entry.
         group: Device to all devices that proven edges join it to, itself included.
+        named: Device to the devices that its report names.
+        switches: The switches that report.
     """
 
     edges: Mapping[Pdi, frozenset[Pdi]]
     group: Mapping[Pdi, frozenset[Pdi]]
+    named: Mapping[Pdi, frozenset[Pdi]]
+    switches: frozenset[Pdi]
 
-    def switches_of(self, gpu: Pdi) -> frozenset[Pdi]:
-        """Switches that a GPU has a proven edge to."""
-        return self.edges[gpu]
+    def unseated(self, gpu: Pdi) -> bool:
+        """Whether a GPU sits in no slot: switches report, none of them names it, and it names no switch at all.
+
+        A GPU that names switches which do not report is on a board that the host does not show; that is unproven, not
+        broken.
+        """
+        return bool(self.switches) and not self.named[gpu] and all(gpu not in self.named[s] for s in self.switches)
 
 
 def join(reports: Sequence[DeviceReport]) -> Boards:
@@ -49,4 +58,5 @@ def join(reports: Sequence[DeviceReport]) -> Boards:
             members |= new
             todo.extend(new)
         group.update(dict.fromkeys(members, frozenset(members)))
-    return Boards(MappingProxyType(edges), MappingProxyType(group))
+    switches = frozenset(r.pdi for r in reports if r.kind is DeviceKind.SWITCH)
+    return Boards(MappingProxyType(edges), MappingProxyType(group), MappingProxyType(linked), switches)

@@ -64,6 +64,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """Finding: f + 1 landmark domains each place the device in prohibited destinations, at the physical grade."""
     REASON_LOCATION_UNPROVEN: _Reason.ValueType  # 103
     """Finding: the license's presence question is neither proven nor refuted. It is not a claim that the device is elsewhere."""
+    REASON_IDENTITY_CLONED: _Reason.ValueType  # 105
+    """Finding: two reports of one device key have counters that one device cannot have signed."""
+    REASON_BOARD_BROKEN: _Reason.ValueType  # 106
+    """Finding: twice in a row the device sat in no slot of the board whose switches reported beside it."""
     REASON_BOARD_CHANGED: _Reason.ValueType  # 107
     """Finding: the device has proven edges to the switches of another board than its own."""
     REASON_UNKNOWN_DEVICE: _Reason.ValueType  # 108
@@ -152,6 +156,10 @@ REASON_IN_PROHIBITED_DESTINATION: Reason.ValueType  # 102
 """Finding: f + 1 landmark domains each place the device in prohibited destinations, at the physical grade."""
 REASON_LOCATION_UNPROVEN: Reason.ValueType  # 103
 """Finding: the license's presence question is neither proven nor refuted. It is not a claim that the device is elsewhere."""
+REASON_IDENTITY_CLONED: Reason.ValueType  # 105
+"""Finding: two reports of one device key have counters that one device cannot have signed."""
+REASON_BOARD_BROKEN: Reason.ValueType  # 106
+"""Finding: twice in a row the device sat in no slot of the board whose switches reported beside it."""
 REASON_BOARD_CHANGED: Reason.ValueType  # 107
 """Finding: the device has proven edges to the switches of another board than its own."""
 REASON_UNKNOWN_DEVICE: Reason.ValueType  # 108

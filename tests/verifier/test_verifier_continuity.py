@@ -1,0 +1,132 @@
+"""What a device's own past says: counters that one device cannot sign, another board, no slot."""
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from tests.verifier.helpers_evidence import NOW, make_chain
+from verifier import continuity
+from verifier.continuity import Changes, CounterOddity, DeviceState, SignedCounters
+from verifier.evidence import board
+from verifier.evidence.attestation import DeviceReport
+from verifier.evidence.chain import DeviceKind
+from verifier.evidence.spdm import Counters, MeasurementReport
+from verifier.units import Pdi
+
+CHAIN = make_chain().verified()
+GPU, S1, S2, S3 = (Pdi(name.ljust(8, b"-")) for name in (b"gpu", b"s1", b"s2", b"s3"))
+SECOND = timedelta(seconds=1)
+FORKED, ROLLED_BACK = CounterOddity.FORKED, CounterOddity.ROLLED_BACK
+
+
+def report(
+    pdi: Pdi = GPU, kind: DeviceKind = DeviceKind.GPU, counters: Counters | None = None, linked: tuple[Pdi, ...] = ()
+) -> DeviceReport:
+    content = MeasurementReport(bytes(32), {}, "", "", frozenset(linked), (), counters)
+    return DeviceReport(0, dataclasses.replace(CHAIN, pdi=pdi, kind=kind), content)
+
+
+def signed(boot: int, attestation: int, start_s: float = 0, end_s: float = 5) -> SignedCounters:
+    """Counters signed between two times, seconds after NOW."""
+    return SignedCounters(Counters(boot, attestation), NOW + start_s * SECOND, NOW + end_s * SECOND)
+
+
+def compared(
+    now: Counters | None = None,
+    last: DeviceState | None = None,
+    switches: tuple[Pdi, ...] = (),
+    kind: DeviceKind = DeviceKind.GPU,
+) -> Changes:
+    """A report of ten to fifteen seconds after NOW."""
+    device = report(kind=kind, counters=now, linked=switches)
+    others = [report(s, DeviceKind.SWITCH, linked=(GPU,)) for s in switches]
+    return continuity.compare(device, board.join([device, *others]), last, NOW + 10 * SECOND, NOW + 15 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("boot", "attestation", "start_s", "end_s", "oddity"),
+    [
+        # Signed later.
+        (3, 11, 10, 15, None),
+        (4, 11, 10, 15, None),
+        (3, 10, 10, 15, FORKED),
+        (4, 10, 10, 15, FORKED),
+        (3, 9, 10, 15, ROLLED_BACK),
+        (2, 9, 10, 15, ROLLED_BACK),
+        (2, 11, 10, 15, FORKED),
+        (4, 9, 10, 15, FORKED),
+        # Signed earlier: another server was slower. That is honest, as long as the counters are lower.
+        (3, 9, -15, -10, None),
+        (2, 9, -15, -10, None),
+        (3, 11, -15, -10, FORKED),
+        (3, 10, -15, -10, FORKED),
+        # The spans overlap, or touch: either may have been first.
+        (3, 9, 4, 9, None),
+        (3, 9, 5, 10, None),
+        (3, 11, -5, 0, None),
+        (3, 10, 4, 9, FORKED),
+    ],
+)
+def test_e5_counters(boot: int, attestation: int, start_s: int, end_s: int, oddity: CounterOddity | None) -> None:
+    now = signed(boot, attestation, start_s, end_s)
+    assert continuity.compare_counters(signed(3, 10), now) is oddity
+
+
+def test_the_highest_counters_are_kept() -> None:
+    state = DeviceState(signed(3, 10))
+    forward = compared(Counters(3, 11), state)
+    assert (forward.oddity, forward.counters, forward.state.highest) == (None, None, signed(3, 11, 10, 15))
+    back = compared(Counters(3, 9), state)
+    assert (back.oddity, back.counters) == (ROLLED_BACK, (Counters(3, 10), Counters(3, 9)))
+    assert back.state.highest == signed(3, 10)
+    first = compared(Counters(3, 9), None)
+    assert (first.oddity, first.state.highest) == (None, signed(3, 9, 10, 15))
+    none = compared(None, state)
+    assert (none.oddity, none.state.highest) == (None, signed(3, 10))
+
+
+def test_board_is_learned_edge_by_edge() -> None:
+    assert compared(switches=(S1,)).state.board == {S1}
+    more = compared(last=DeviceState(board=frozenset({S1})), switches=(S1, S2))
+    assert (set(more.state.board), set(more.other_board)) == ({S1, S2}, set())
+    fewer = compared(last=DeviceState(board=frozenset({S1, S2})), switches=(S2,))
+    assert (set(fewer.state.board), set(fewer.other_board)) == ({S1, S2}, set())
+    none = compared(last=DeviceState(board=frozenset({S1})))
+    assert (set(none.state.board), set(none.other_board)) == ({S1}, set())
+
+
+def test_another_board_is_told_and_not_learned() -> None:
+    changed = compared(last=DeviceState(board=frozenset({S1})), switches=(S2, S3))
+    assert (set(changed.state.board), set(changed.other_board)) == ({S1}, {S2, S3})
+
+
+def test_a_switch_has_counters_and_no_board() -> None:
+    state = DeviceState(signed(1, 2), frozenset({S1}), unseated=True)
+    changes = compared(Counters(1, 2), state, kind=DeviceKind.SWITCH)
+    assert changes == Changes(
+        FORKED, (Counters(1, 2),) * 2, frozenset(), out_of_slot=False, state=DeviceState(signed(1, 2))
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "slots", "switch_count", "unseated"),
+    [
+        ((), (), 1, True),
+        ((), (), 0, False),  # a card without a board
+        ((), (GPU,), 1, False),  # one side alone: unproven, not broken
+        ((S2,), (), 1, False),  # it names a switch that does not report
+        ((S1,), (), 1, False),
+        ((S1,), (GPU,), 1, False),
+    ],
+)
+def test_out_of_slot_twice_in_a_row(
+    named: tuple[Pdi, ...], slots: tuple[Pdi, ...], switch_count: int, *, unseated: bool
+) -> None:
+    device = report(linked=named)
+    switches = [report(S1, DeviceKind.SWITCH, linked=slots)][:switch_count]
+    boards = board.join([device, *switches])
+    once = continuity.compare(device, boards, None, NOW, NOW + SECOND)
+    assert (once.out_of_slot, once.state.unseated) == (False, unseated)
+    twice = continuity.compare(device, boards, once.state, NOW, NOW + SECOND)
+    assert (twice.out_of_slot, twice.state.unseated) == (unseated, unseated)

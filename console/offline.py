@@ -130,7 +130,7 @@ def load_evidence(path: Path, nonce: bytes | None) -> tuple[Evidence, ...]:
     """
     try:
         entries = json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnusableInputError(f"{path}: not JSON ({error})") from error
     if not isinstance(entries, list) or not entries:
         raise UnusableInputError(f"{path}: not a list of evidence")
@@ -202,7 +202,7 @@ def _joined(results: Sequence[Authentic | Refused]) -> Outcome:
 def _certificates(pem: bytes) -> list[bytes]:
     try:
         return [c.public_bytes(Encoding.DER) for c in x509.load_pem_x509_certificates(pem)]
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise ChainMalformedError("the chain is not a list of PEM certificates") from error
 
 

@@ -25,6 +25,16 @@ _PAYLOAD_HEAD_BYTES: Final = (1, 2, 3)  # payloads of up to 65,535 bytes
 _SIGNATURE_HEAD_BYTES: Final = 2
 _SIGNATURE_BYTES: Final = 64
 
+# cbor2 acts on these tags while it reads, down to compiling regular expressions; the bytes may be anybody's.
+_TAGS_CBOR2_ACTS_ON: Final = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799)
+
+
+def _refuse(_decoder: cbor2.CBORDecoder, *_more: object) -> object:
+    raise cbor2.CBORDecodeError("a tag that no message uses")
+
+
+_NO_TAGS: Final = dict.fromkeys(_TAGS_CBOR2_ACTS_ON, _refuse)
+
 
 def encode(value: object) -> bytes:
     """Return `value` in deterministic CBOR. docs/protocol.md C2."""
@@ -39,7 +49,9 @@ def decode(data: bytes) -> object:
     """
     try:
         # cbor2 does not see what follows the item, nor longer integers than needed: both show in the comparison.
-        value: object = cbor2.loads(data, max_depth=4, allow_indefinite=False, allow_duplicate_keys=False)
+        value: object = cbor2.loads(
+            data, max_depth=4, allow_indefinite=False, allow_duplicate_keys=False, semantic_decoders=_NO_TAGS
+        )
         again = encode(value)
     except (cbor2.CBORDecodeError, cbor2.CBOREncodeError, ValueError, TypeError, OverflowError) as error:
         raise NotDeterministicError("not CBOR") from error

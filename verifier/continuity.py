@@ -88,7 +88,8 @@ def compare(
     highest = _highest(state.highest, signed)
     if report.kind is DeviceKind.SWITCH:
         return Changes(oddity, pair, frozenset(), out_of_slot=False, state=DeviceState(highest))
-    unseated = boards.unseated(report.pdi)
+    # A card that never had a board, beside one that has, is no broken board (docs/protocol.md B4).
+    unseated = bool(state.board) and boards.unseated(report.pdi)
     switches = boards.edges[report.pdi]
     other_board = switches if state.board and switches.isdisjoint(state.board) else frozenset[Pdi]()
     # Its own board stays the one it was accepted on, until a swap is recorded. It is learned edge by edge: a switch

@@ -29,6 +29,21 @@ except ImportError:  # pragma: no cover  (a platform without a wheel of PyNaCl)
 P384_RAW_BYTES = 96
 """r ‖ s, 48 bytes each, big-endian."""
 
+# Encodings of the Ed25519 points of small order, sign bit cleared, two of them not canonical. Under such a key OpenSSL
+# takes signatures that nobody made; libsodium refuses the key.
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+
 _P384_PREHASHED = ec.ECDSA(Prehashed(SHA384()))
 
 
@@ -139,6 +154,8 @@ def ed25519_verifies(public_key: bytes, signature: bytes, message: bytes) -> boo
 
 def cryptography_ed25519_verifies(public_key: bytes, signature: bytes, message: bytes) -> bool:
     """The same by `cryptography`: fallback, and cross-check in tests."""
+    if public_key[:31] + bytes(b & 0x7F for b in public_key[31:]) in _SMALL_ORDER:
+        return False
     try:
         ed25519.Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):

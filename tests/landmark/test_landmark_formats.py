@@ -258,3 +258,16 @@ def test_a_receipt_holds_its_fields_and_fits() -> None:
         10: 2**63 - 1,
         11: 2**40,
     }
+
+
+def test_cbor2_acts_on_no_tag_in_bytes_that_nobody_signed() -> None:
+    # A pattern that takes most of a second to compile, small enough for the ticket field of a COMMIT.
+    pattern = cbor2.dumps(cbor2.CBORTag(35, "(?i)" + "[\x00-\U0010ffff]" * 130))
+    with pytest.raises(NotDeterministicError):
+        cose.decode(pattern)
+    for tag in (*range(400), 1004, 43000, 55799):
+        try:
+            item = cose.decode(cbor2.dumps(cbor2.CBORTag(tag, [1]), canonical=True))
+        except NotDeterministicError:
+            continue
+        assert isinstance(item, cbor2.CBORTag), tag

@@ -427,3 +427,22 @@ def test_roots_from_pem() -> None:
 def test_roots_that_are_none(pems: list[bytes]) -> None:
     with pytest.raises(UsageError):
         TrustRoots.parse(pems)
+
+
+@pytest.mark.filterwarnings("ignore:.*serial number.*")
+def test_a_negative_serial_is_no_identity() -> None:
+    certificates = list(make_chain().certificates)
+    signed_part = x509.load_der_x509_certificate(certificates[1]).tbs_certificate_bytes
+    at = signed_part.index(bytes.fromhex("020941"))
+    signed_part = signed_part[: at + 2] + b"\xc1" + signed_part[at + 3 :]
+    signature = p384_key("certificate 2").sign(signed_part, ec.ECDSA(hashes.SHA384()))
+    algorithm = bytes.fromhex("300a06082a8648ce3d040303")
+    body = signed_part + algorithm + b"\x03" + bytes([len(signature) + 1]) + b"\0" + signature
+    certificates[1] = b"\x30\x82" + len(body).to_bytes(2, "big") + body
+    with pytest.raises(EvidenceError) as caught:
+        verify_chain(certificates, TrustRoots(frozenset({certificates[4]})))
+    assert caught.value.reason in {
+        Reason.CHAIN_CONSTRAINT_VIOLATED,
+        Reason.CHAIN_MALFORMED,
+        Reason.CHAIN_SIGNATURE_INVALID,
+    }

@@ -107,3 +107,8 @@ def test_small_document() -> None:
 def test_document_of_another_form(data: bytes) -> None:
     with pytest.raises(UsageError):
         ReferenceValues.parse([data])
+
+
+def test_a_document_that_nests_without_end_is_refused() -> None:
+    with pytest.raises(UsageError):
+        ReferenceValues.parse([b"[" * 200_000])

@@ -288,3 +288,9 @@ def test_responder_nonce_is_signed_too() -> None:
     report = make_report()
     start = next(i for i in count() if report[i : i + 32] == b"\x77" * 32)
     assert refused(flip(report, start)) is Reason.REPORT_SIGNATURE_INVALID
+
+
+def test_slot_other_than_zero_is_refused() -> None:
+    unsigned = make_unsigned()
+    with pytest.raises(ReportMalformedError):
+        parse_report(signed(unsigned[:36] + b"\x05" + unsigned[37:]))

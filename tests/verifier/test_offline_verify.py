@@ -11,14 +11,16 @@ import typer
 from typer.testing import CliRunner, Result
 
 from console import offline
-from console.offline import UnusableInputError, load_evidence
+from console.offline import Evidence, Refused, UnusableInputError, check, load_evidence
 from console.verify_command import verify
 from firmware_stubs.ca import DeviceCA
 from firmware_stubs.certificates import chain_pem
 from firmware_stubs.device import Device
 from firmware_stubs.firmware import GPU_CURRENT, GPU_OLDER
 from firmware_stubs.firmware import Kind as FirmwareKind
-from tests.verifier.helpers_evidence import NONCE, Host, RealSample, flip, real_data, real_sample
+from tests.verifier.helpers_evidence import NONCE, NOW, Host, RealSample, flip, make_chain, real_data, real_sample
+from verifier.errors import Reason, UsageError
+from verifier.evidence.chain import TrustRoots
 
 APP = typer.Typer()
 APP.command()(verify)
@@ -395,3 +397,24 @@ def test_real_sample(sample: RealSample) -> None:
     assert (code, shown["reports"][0]["driver_version"]) == (0, "550.90.07")
     code, shown = run_json(*arguments, "--nonce", "00" * 32)
     assert (code, shown["reports"][0]["reason"]) == (1, "NONCE_MISMATCH")
+
+
+def test_json_that_nests_without_end_is_unusable(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 200_000)
+    with pytest.raises(UnusableInputError):
+        load_evidence(path, None)
+
+
+def _certificate_of_version_2() -> bytes:
+    der = make_chain().certificates[0]
+    at = der.index(bytes.fromhex("a003020102"))
+    bent = der[: at + 4] + b"\x01" + der[at + 5 :]
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(bent) + b"-----END CERTIFICATE-----\n"
+
+
+def test_a_certificate_of_another_version_is_malformed() -> None:
+    with pytest.raises(UsageError):
+        TrustRoots.parse([_certificate_of_version_2()])
+    outcome = check([Evidence("x", _certificate_of_version_2(), b"", None)], make_chain().roots, NOW)
+    assert [r.reason for r in outcome.results if isinstance(r, Refused)] == [Reason.CHAIN_MALFORMED]

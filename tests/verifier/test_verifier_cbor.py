@@ -18,9 +18,18 @@ PAYLOAD = dumps({1: b"payload"})
 
 ITEMS = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**64), 2**64 - 1) | st.binary(max_size=40) | st.text(max_size=40),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.integers() | st.text(max_size=5), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.integers(-(2**64), 2**64 - 1) | st.text(max_size=5), inner, max_size=4)
+    ),
     max_leaves=12,
-)
+).filter(lambda item: depth(item) <= cbor.MAX_DEPTH)
+
+
+def depth(item: object) -> int:
+    if isinstance(item, dict):
+        return 1 + max(map(depth, item.values()), default=0)
+    return 1 + max(map(depth, item), default=0) if isinstance(item, list) else 0
 
 
 @settings(deadline=None, max_examples=80)
@@ -148,3 +157,26 @@ def test_any_flipped_bit_is_refused(position: int, bit: int) -> None:
 def test_parsing_is_total(data: bytes) -> None:
     with pytest.raises(NotDeterministicError):
         cose.parse_sign1(data)
+
+
+@pytest.mark.parametrize("head", [b"\xa1", b"\xd9\x01\x02\x81", b"\x81", b"\xd2", b"\xd8\x1c"])
+def test_deep_nesting_is_refused_at_once(head: bytes) -> None:
+    with pytest.raises(NotDeterministicError):
+        cbor.decode(head * 60 + b"\x01" + b"\x01" * 60)
+    with pytest.raises(NotDeterministicError):
+        cbor.decode(head * 60 + b"\x01")
+
+
+def test_cbor2_acts_on_no_tag() -> None:
+    # A pattern that takes a minute to compile, if anybody does.
+    pattern = cbor2.dumps(cbor2.CBORTag(35, "(?i)" + "[\x00-\U0010ffff]" * 5000))
+    with pytest.raises(NotDeterministicError):
+        cbor.decode(pattern)
+    payloads: list[object] = [1, "a", b"a", [1], {1: 1}, [1, b"a"], [1, [1]]]
+    for tag in (*range(400), 1004, 43000, 43001, 55799, 55800):
+        for payload in payloads:
+            try:
+                item = cbor.decode(cbor2.dumps(cbor2.CBORTag(tag, payload), canonical=True))
+            except NotDeterministicError:
+                continue
+            assert isinstance(item, cbor2.CBORTag), tag

@@ -126,7 +126,9 @@ def test_out_of_slot_twice_in_a_row(
     device = report(linked=named)
     switches = [report(S1, DeviceKind.SWITCH, linked=slots)][:switch_count]
     boards = board.join([device, *switches])
-    once = continuity.compare(device, boards, None, NOW, NOW + SECOND)
+    never = continuity.compare(device, boards, None, NOW, NOW + SECOND)
+    assert (never.out_of_slot, never.state.unseated) == (False, False)
+    once = continuity.compare(device, boards, DeviceState(board=frozenset({S1})), NOW, NOW + SECOND)
     assert (once.out_of_slot, once.state.unseated) == (False, unseated)
     twice = continuity.compare(device, boards, once.state, NOW, NOW + SECOND)
     assert (twice.out_of_slot, twice.state.unseated) == (unseated, unseated)

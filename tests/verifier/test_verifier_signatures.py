@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nacl.bindings import crypto_core_ed25519_is_valid_point
 
 from tests.verifier.helpers_evidence import P384_ORDER, flip, p384_key, raw_public, spki
 from verifier import signatures
@@ -205,3 +206,17 @@ def test_ed25519_signature_and_message_do_not_run_into_each_other() -> None:
 def test_ed25519_refuses_a_key_under_which_anybody_can_sign() -> None:
     neutral = b"\x01" + bytes(31)  # under this key the neutral R with s = 0 "signs" every message
     assert not ed25519_verifies(neutral, neutral + bytes(32), MESSAGE)
+
+
+@pytest.mark.parametrize("point", sorted(signatures._SMALL_ORDER))
+@pytest.mark.parametrize("sign_bit", [0, 0x80])
+def test_a_key_of_small_order_signs_nothing(point: bytes, sign_bit: int) -> None:
+    key = point[:31] + bytes([point[31] | sign_bit])
+    neutral = b"\x01" + bytes(31)
+    for r in (neutral, key, point):
+        assert not ed25519_answer(r + bytes(32), key)
+
+
+def test_the_list_of_small_order_keys_is_libsodiums() -> None:
+    assert not any(crypto_core_ed25519_is_valid_point(point) for point in signatures._SMALL_ORDER)
+    assert crypto_core_ed25519_is_valid_point(ED_PUBLIC)

@@ -96,7 +96,7 @@ class TrustRoots:
         for pem in pems:
             try:
                 parsed = x509.load_pem_x509_certificates(pem)
-            except ValueError as error:
+            except (ValueError, x509.InvalidVersion) as error:
                 raise UsageError("a trust root is not a PEM certificate") from error
             certificates.update(c.public_bytes(Encoding.DER) for c in parsed)
         return cls(frozenset(certificates))
@@ -268,7 +268,7 @@ def _verify_constraints(certificate: _Certificate, position: int) -> None:
 
 
 def _identity(serial: int) -> tuple[DeviceKind, Pdi]:
-    raw = serial.to_bytes((serial.bit_length() + 7) // 8, "big")
+    raw = serial.to_bytes((serial.bit_length() + 7) // 8, "big") if serial > 0 else b""  # RFC 5280 §4.1.2.2
     kind = _KIND_BY_SERIAL_PREFIX.get(raw[0]) if len(raw) == 1 + _PDI_BYTES else None
     if kind is None:
         raise ChainConstraintViolatedError(f"the device certificate's serial {serial:x} is not a kind and a PDI")

@@ -84,7 +84,7 @@ class ReferenceValues:
                 if parsed["schema"] != _SCHEMA:
                     raise UsageError(f"reference values have the schema {parsed['schema']!r}, not {_SCHEMA!r}")
                 references.extend(_parse_reference(entry) for entry in parsed["firmware"])
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
                 if isinstance(error, UsageError):
                     raise
                 raise UsageError(f"reference values do not parse: {error!r}") from error

@@ -22,7 +22,7 @@ from verifier.signatures import P384_RAW_BYTES, der_signature
 from verifier.units import Pdi
 
 _REQUEST_HEADER = bytes.fromhex("11e001ff")
-_RESPONSE_HEADER = bytes.fromhex("11600000")
+_SLOT_AND_RESPONSE_HEADER = bytes.fromhex("00" + "11600000")
 _BLOCKS_OFFSET = 45
 _BLOCK_BYTES = 55
 _BLOCK_HEADER = bytes.fromhex("01330001" + "3000")  # specification 1, size 51, type 1, length 48
@@ -107,7 +107,7 @@ def parse_report(spdm: bytes) -> ParsedReport:
     Raises:
         ReportMalformedError: Any length, constant or TLV is not as the table says.
     """
-    if len(spdm) < _BLOCKS_OFFSET or spdm[:4] != _REQUEST_HEADER or spdm[37:41] != _RESPONSE_HEADER:
+    if len(spdm) < _BLOCKS_OFFSET or spdm[:4] != _REQUEST_HEADER or spdm[36:41] != _SLOT_AND_RESPONSE_HEADER:
         raise ReportMalformedError("not an SPDM 1.1 GET_MEASUREMENTS and MEASUREMENTS")
     block_count = spdm[41]
     record_bytes = int.from_bytes(spdm[42:45], "little")

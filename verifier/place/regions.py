@@ -138,7 +138,7 @@ class Atlas:
                 if geometry["type"] != "MultiPolygon":
                     raise UsageError(f"the border data have a {geometry['type']}")
                 rings.setdefault(code, []).extend(_ring(r) for polygon in geometry["coordinates"] for r in polygon)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             if isinstance(error, UsageError):
                 raise
             raise UsageError("the border data are not a GeoJSON FeatureCollection of countries") from error

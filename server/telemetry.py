@@ -4,9 +4,11 @@ Times are absolute, so that a rule can compute an age even when the server hangs
 than this log.
 """
 
+import contextlib
+import io
 import logging
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -76,11 +78,28 @@ class Telemetry:
         )
 
 
+class _Lossy(io.TextIOBase):
+    """A stream that loses what it cannot write: a full disk under the log must not stop the service."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     """Send every log event to `stream` as one JSON object a line, those of libraries included.
 
     Process-wide; main.py calls it once.
     """
+    sink = cast("TextIO", _Lossy(stream))
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -89,10 +108,10 @@ def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) ->
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(sink),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(sink)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

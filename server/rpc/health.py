@@ -46,8 +46,8 @@ class Health:
 
     async def _set(self, *, serving: bool) -> None:
         self._telemetry.store_up.set(serving)
-        if serving != self._serving:
+        changed, self._serving = serving != self._serving, serving
+        if changed:
             structlog.get_logger().info("health", serving=serving)
-        self._serving = serving
         for name in self._names:
             await self.servicer.set(name, _SERVING if serving else _NOT_SERVING)

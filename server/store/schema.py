@@ -1,7 +1,7 @@
 """The tables. Portable SQL: nothing here is SQLite's alone, so that the same schema can stand in PostgreSQL.
 
 Times are integer microseconds since 1970 UTC, identities are raw bytes, and primary keys begin with the device where
-rows belong to one. Enumerations are stored as the numbers of `trigpoint.v1`.
+rows belong to one. Enumerations are stored as the numbers of `trigpoint.v1`, inside JSON by name.
 """
 
 from sqlalchemy import (

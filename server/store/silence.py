@@ -145,6 +145,10 @@ class Beats:
     def __init__(self) -> None:
         self._running: dict[str, tuple[int, int]] = {}
 
+    def interrupt(self) -> None:
+        """End all intervals at their last mark that is durable; the next mark begins a new one."""
+        self._running.clear()
+
     def mark(self, connection: Connection, node: str, now: datetime, longest_pause: timedelta) -> None:
         """Extend the node's interval to `now`, or open a new one: at the first mark, and after too long a pause."""
         alive = micros(now)

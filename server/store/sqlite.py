@@ -3,14 +3,16 @@
 The only module that knows which database it is.
 """
 
+import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from server.store.errors import StoreUnavailableError, StoreVersionError
@@ -21,6 +23,9 @@ BUSY_TIMEOUT_MS = 30_000
 
 READ_POOL = 8
 """Connections for reading; one for each reader thread is used at a time."""
+
+ROOM_BYTES = 32 << 20
+"""A full group of eight-GPU hosts is 13 MB, and stands on the disk twice: in the write-ahead log and in the file."""
 
 Result = TypeVar("Result")
 
@@ -33,15 +38,17 @@ def open_engines(path: Path) -> tuple[Engine, Engine]:
 
     Raises:
         StoreVersionError: Another release wrote the file, or it is no store.
-        StoreUnavailableError: It cannot be opened.
+        StoreUnavailableError: It cannot be opened for writing.
     """
     writing = _engine(path, begin="BEGIN IMMEDIATE", pool_size=1, read_only=False)
     reading = _engine(path, begin="BEGIN", pool_size=READ_POOL, read_only=True)
     try:
         run_in_transaction(writing, lambda connection: _check_schema(connection, path))
-    except BaseException:
+    except BaseException as error:
         reading.dispose()
         writing.dispose()
+        if isinstance(error, StoreUnavailableError):
+            raise StoreUnavailableError(f"cannot open {path} for writing: {error}") from error
         raise
     return writing, reading
 
@@ -57,6 +64,26 @@ def run_in_transaction(engine: Engine, work: Callable[[Connection], Result]) -> 
             return work(connection)
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise StoreUnavailableError(f"the store failed: {_first_line(error)}") from error
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database did not work at all, other than refusing what it was given."""
+    cause = error.__cause__
+    # A damaged file is a DatabaseError; the subclasses beside OperationalError blame the statement.
+    return isinstance(cause, OperationalError | sqlite3.OperationalError) or type(cause) is DatabaseError
+
+
+def check_room(engine: Engine) -> None:
+    """Take and give back the room that a full group needs beside the file.
+
+    Raises:
+        StoreUnavailableError: There is less, or nothing can be written.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=Path(engine.url.database or "").parent) as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+    except OSError as error:
+        raise StoreUnavailableError(f"no room for {ROOM_BYTES >> 20} MiB beside the store: {error.strerror}") from error
 
 
 def _engine(path: Path, *, begin: str, pool_size: int, read_only: bool) -> Engine:

@@ -45,8 +45,9 @@ class Store:
         self._writing = writing
         self._reading = reading
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
-        self._writer = Writer(writing, commit_records)
+        self._writer = Writer(writing, commit_records, self._note_outage)
         self._beats = silence.Beats()
+        self._had_outage = False  # the writer thread's own, as the beats are
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
 
@@ -172,11 +173,24 @@ class Store:
     async def mark_alive(self, node: str, now: datetime, *, longest_pause: timedelta = silence.LONGEST_PAUSE) -> None:
         """Record that the service of this node is up now.
 
-        The time since the mark before counts as uptime, unless this is the process's first or the pause was longer.
+        The time since the mark before counts as uptime, unless this is the process's first, the pause was longer, or a
+        write failed in between: a fault of ours must not make a device silent.
+
+        Raises:
+            StoreUnavailableError: Nothing can be written, or after a failed write no full group could be.
         """
-        await self._write(
-            lambda connection: self._beats.mark(connection, node, now, longest_pause), changes_devices=False
-        )
+        await self._write(lambda connection: self._mark(connection, node, now, longest_pause), changes_devices=False)
+
+    def _mark(self, connection: Connection, node: str, now: datetime, longest_pause: timedelta) -> None:
+        if self._had_outage:
+            # A mark is small: it may pass where an attestation does not, and would say that the service is up.
+            sqlite.check_room(self._writing)
+            self._had_outage = False
+        self._beats.mark(connection, node, now, longest_pause)
+
+    def _note_outage(self) -> None:
+        self._had_outage = True
+        self._beats.interrupt()
 
     async def _read(self, query: Callable[[Connection], Result]) -> Result:
         if self._closed:

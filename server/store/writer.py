@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
 
 from server.store.errors import StoreUnavailableError
-from server.store.sqlite import run_in_transaction
+from server.store.sqlite import is_outage, run_in_transaction
 from server.store.types import AttestationRecord, Unwritten
 
 GATHER_SECONDS = 0.002
@@ -39,13 +38,15 @@ class _Change(Generic[Result]):
     work: Callable[[Connection], Result]
     done: "Future[Result]"
 
-    def run(self, engine: Engine) -> None:
+    def run(self, engine: Engine, on_outage: Callable[[], None]) -> None:
         """Run in a transaction of its own and settle."""
         if not self.done.set_running_or_notify_cancel():
             return
         try:
             self.done.set_result(run_in_transaction(engine, self.work))
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the caller, not to this thread
+            if is_outage(error):
+                on_outage()
             self.done.set_exception(error)
 
 
@@ -55,11 +56,18 @@ class Writer:
     Args:
         engine: Its connection.
         write: Writes records in an open transaction and returns those that it did not write.
+        on_outage: Called in the writer's thread when the database did not work, before the caller hears of it.
     """
 
-    def __init__(self, engine: Engine, write: Callable[[Connection, Sequence[AttestationRecord]], Unwritten]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        write: Callable[[Connection, Sequence[AttestationRecord]], Unwritten],
+        on_outage: Callable[[], None],
+    ) -> None:
         self._engine = engine
         self._write = write
+        self._on_outage = on_outage
         self._jobs: queue.SimpleQueue[_Commit | _Change[object] | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
@@ -99,7 +107,7 @@ class Writer:
             if isinstance(job, _Commit):
                 job = self._run_group(job)
             else:
-                job.run(self._engine)
+                job.run(self._engine, self._on_outage)
                 job = self._jobs.get()
 
     def _run_group(self, first: _Commit) -> "_Commit | _Change[object] | None":
@@ -134,7 +142,10 @@ class Writer:
         try:
             unwritten = run_in_transaction(self._engine, lambda connection: self._write(connection, records))
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the callers, not to this thread
-            if len(running) > 1 and not isinstance(error.__cause__, OperationalError):
+            outage = is_outage(error)
+            if outage:
+                self._on_outage()
+            if len(running) > 1 and not outage:
                 # The database works: one record that cannot be written must not take the others with it.
                 for commit in running:
                     self._write_running([commit])

@@ -236,6 +236,9 @@ def _parse(der: bytes, position: int) -> _Certificate:
         raise ChainMalformedError(f"certificate {position} has no P-384 key")
     if algorithm != SignatureAlgorithmOID.ECDSA_WITH_SHA384:
         raise ChainMalformedError(f"certificate {position} is not signed by ECDSA with SHA-384")
+    # The signature's BIT STRING ends the certificate. Bits called unused would give one chain many ids.
+    if der[-len(parsed.signature) - 1] != 0:
+        raise ChainMalformedError(f"certificate {position} has a signature of no whole bytes")
     return parsed
 
 

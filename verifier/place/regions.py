@@ -206,11 +206,11 @@ def parse_prohibited(country_groups: bytes) -> Countries:
     """
     try:
         rows = csv.DictReader(io.StringIO(country_groups.decode()))
-    except UnicodeDecodeError as error:
-        raise UsageError("country groups are not UTF-8") from error
-    if rows.fieldnames is None or not {"group", "iso2"} <= set(rows.fieldnames):
-        raise UsageError("country groups need the columns group and iso2")
-    prohibited = [row["iso2"] for row in rows if row["group"] in _PROHIBITED_GROUPS]
+        if rows.fieldnames is None or not {"group", "iso2"} <= set(rows.fieldnames):
+            raise UsageError("country groups need the columns group and iso2")
+        prohibited = [row["iso2"] for row in rows if row["group"] in _PROHIBITED_GROUPS]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError("country groups are not CSV in UTF-8") from error
     if not all(prohibited):
         raise UsageError("a row of the country groups names no country")
     return Countries(_ALWAYS_PROHIBITED | {CountryCode(code) for code in prohibited})

@@ -1,0 +1,390 @@
+"""Fuzz doors: one function a parser, which takes any bytes and swallows the parser's own errors and no other.
+
+A door also holds what must be true of bytes that the parser takes, such as that they encode to themselves. Signatures
+would stop a fuzzer at the gate, so the doors behind a signature sign the bytes first, or ask a key that believes them.
+Each door names good inputs to begin from. `python -m tests.fuzz DOOR` runs one.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from nacl.signing import VerifyKey
+
+from firmware_stubs import datagrams as device_datagrams
+from firmware_stubs import framing
+from firmware_stubs.firmware import reference_values
+from landmark import cose as landmark_cose
+from landmark import datagrams as landmark_datagrams
+from landmark.errors import MalformedDatagramError, RefusedError
+from landmark.errors import NotDeterministicError as LandmarkNotDeterministicError
+from landmark.statements import verify_ticket
+from tests.conformance.vectors import AUTHENTIC, load
+from tests.vectors.builder import (
+    GPU,
+    OID_COMPOSITE,
+    OID_TCB_INFO,
+    SWITCH,
+    Device,
+    Session,
+    encode,
+    fill,
+    fwid_of,
+    key_id,
+    public_key,
+    sign1,
+    spki,
+    tcb_info,
+)
+from tests.verifier.helpers_evidence import borders
+from tests.verifier.helpers_place import landmark as landmark_record
+from verifier import cbor, cose
+from verifier.cbor import NotDeterministicError
+from verifier.errors import (
+    ChainConstraintViolatedError,
+    ChainMalformedError,
+    ChainSignatureInvalidError,
+    ChainUntrustedRootError,
+    ClaimsMalformedError,
+    FwidMismatchError,
+    LimitExceededError,
+    PdiMismatchError,
+    RangeError,
+    ReportMalformedError,
+    UsageError,
+)
+from verifier.evidence.chain import TrustRoots, VerifiedChain, verify_chain
+from verifier.evidence.claims import parse_claims
+from verifier.evidence.dice import parse_composite_device_id, parse_tcb_info
+from verifier.evidence.measurements import ReferenceValues
+from verifier.evidence.spdm import parse_report, verify_report
+from verifier.place.geodesy import Position
+from verifier.place.landmarks import LandmarkRegistry
+from verifier.place.ranging import verify_receipt
+from verifier.place.regions import Atlas, parse_prohibited
+from verifier.units import Challenge
+
+VECTORS = Path(__file__).resolve().parents[1] / "vectors"
+CHALLENGE = Challenge(Session().challenge)
+TICKET_LABEL: Final = b"trigpoint-ticket-v1\0"
+UNIX_S = 1_900_000_000
+LANDMARK = "landmark a"
+_DIGEST_BYTES = 48
+_TICKET_KEYS = {key_id("server"): VerifyKey(public_key("server"))}
+_CHAIN_ERRORS = (
+    ChainConstraintViolatedError,
+    ChainMalformedError,
+    ChainSignatureInvalidError,
+    ChainUntrustedRootError,
+    LimitExceededError,
+)
+_COUNTRY_GROUPS = b"group,iso2,as_of,source,sureness\nD:5,CN,2026-01-01,EAR,sure\nA:1,FR,2026-01-01,EAR,sure\n"
+
+
+class BelievingKey:
+    """A report key under which every signature holds."""
+
+    def verifies(self, der_signature: bytes, message: bytes) -> bool:
+        """Believe it."""
+        del der_signature, message
+        return True
+
+
+@functools.cache
+def believing_chains() -> tuple[VerifiedChain, VerifiedChain]:
+    """Chains of a GPU and a switch, whose leaf believes every signature."""
+    made = [Device(prefix=prefix).chain() for prefix in (GPU, SWITCH)]
+    gpu, switch = (verify_chain(c, TrustRoots(frozenset({c[4]}))) for c in made)
+    return replace(gpu, report_key=BelievingKey()), replace(switch, report_key=BelievingKey())
+
+
+@functools.cache
+def registry() -> LandmarkRegistry:
+    record = landmark_record("landmark", Position(10.0, 10.0))
+    return LandmarkRegistry.build([replace(record, public_key=public_key(LANDMARK))])
+
+
+@functools.cache
+def roots() -> TrustRoots:
+    return TrustRoots(frozenset({Device().chain()[4]}))
+
+
+# verifier/
+
+
+def fuzz_cbor_decode(data: bytes) -> None:
+    """verifier.cbor.decode: what it takes encodes to the same bytes."""
+    with suppress(NotDeterministicError):
+        assert cbor.encode(cbor.decode(data)) == data
+
+
+def fuzz_cose_parse_sign1(data: bytes) -> None:
+    """verifier.cose.parse_sign1: a message is good only under its own label."""
+    with suppress(NotDeterministicError):
+        assert not cose.parse_sign1(data).verifies(public_key(LANDMARK), TICKET_LABEL)
+
+
+def fuzz_parse_claims(data: bytes) -> None:
+    """verifier.evidence.claims.parse_claims."""
+    with suppress(ClaimsMalformedError, LimitExceededError):
+        assert len(parse_claims(data).devices) >= 1
+
+
+def fuzz_parse_report(data: bytes) -> None:
+    """verifier.evidence.spdm.parse_report: the parts are the whole."""
+    with suppress(ReportMalformedError):
+        parsed = parse_report(data)
+        assert parsed.signed_part + parsed.signature == data
+        assert all(len(digest) == _DIGEST_BYTES for digest in parsed.measurements.values())
+
+
+def fuzz_verify_report(data: bytes) -> None:
+    """verifier.evidence.spdm.verify_report behind its signature: every field is read."""
+    for chain in believing_chains():
+        with suppress(ReportMalformedError, FwidMismatchError, PdiMismatchError):
+            verify_report(data, chain, None)
+
+
+def fuzz_verify_chain(data: bytes) -> None:
+    """verifier.evidence.chain.verify_chain over certificates as `join_chain` joins them."""
+    with suppress(*_CHAIN_ERRORS):
+        verify_chain(split_chain(data), roots())
+
+
+def fuzz_parse_composite_device_id(data: bytes) -> None:
+    """verifier.evidence.dice.parse_composite_device_id."""
+    with suppress(ChainConstraintViolatedError):
+        assert len(parse_composite_device_id(data, spki(Device().label))) == _DIGEST_BYTES
+
+
+def fuzz_parse_tcb_info(data: bytes) -> None:
+    """verifier.evidence.dice.parse_tcb_info."""
+    with suppress(ChainConstraintViolatedError):
+        assert len(parse_tcb_info(data)) == _DIGEST_BYTES
+
+
+def fuzz_verify_receipt(data: bytes) -> None:
+    """verifier.place.ranging.verify_receipt before its signature."""
+    with suppress(RangeError):
+        verify_receipt(data, CHALLENGE, registry())
+
+
+def fuzz_receipt_payload(data: bytes) -> None:
+    """verifier.place.ranging.verify_receipt behind its signature: a landmark that signs anything."""
+    with suppress(RangeError):
+        verify_receipt(sign1(data, LANDMARK), CHALLENGE, registry())
+
+
+def fuzz_reference_values(data: bytes) -> None:
+    """verifier.evidence.measurements.ReferenceValues.parse."""
+    with suppress(UsageError):
+        ReferenceValues.parse([data])
+
+
+def fuzz_atlas(data: bytes) -> None:
+    """verifier.place.regions.Atlas.parse."""
+    with suppress(UsageError):
+        assert Atlas.parse(data, "fuzzed").country_codes
+
+
+def fuzz_prohibited(data: bytes) -> None:
+    """verifier.place.regions.parse_prohibited: what is always prohibited stays so."""
+    with suppress(UsageError):
+        prohibited = parse_prohibited(data)
+        assert {"HK", "MO"} <= prohibited.codes
+        assert str(prohibited)
+
+
+def fuzz_trust_roots(data: bytes) -> None:
+    """verifier.evidence.chain.TrustRoots.parse."""
+    with suppress(UsageError):
+        assert TrustRoots.parse([data]).certificates
+
+
+# landmark/
+
+
+def fuzz_landmark_datagram(data: bytes) -> None:
+    """landmark.datagrams.parse_datagram: what it takes is of the size that it would have if written again."""
+    with suppress(MalformedDatagramError):
+        parsed = landmark_datagrams.parse_datagram(data)
+        again = parsed.encode()
+        assert len(again) == len(data)
+        assert landmark_datagrams.parse_datagram(again) == parsed
+
+
+def fuzz_landmark_decode(data: bytes) -> None:
+    """landmark.cose.decode: what it takes encodes to the same bytes."""
+    with suppress(LandmarkNotDeterministicError):
+        assert landmark_cose.encode(landmark_cose.decode(data)) == data
+
+
+def fuzz_ticket(data: bytes) -> None:
+    """landmark.statements.verify_ticket before its signature."""
+    with suppress(RefusedError):
+        verify_ticket(data, key_id(LANDMARK), _TICKET_KEYS, UNIX_S)
+
+
+def fuzz_ticket_payload(data: bytes) -> None:
+    """landmark.statements.verify_ticket behind its signature: a server that signs anything."""
+    with suppress(RefusedError):
+        verify_ticket(sign1(data, "server", aad=TICKET_LABEL), key_id(LANDMARK), _TICKET_KEYS, UNIX_S)
+
+
+# firmware_stubs/
+
+
+def fuzz_device_datagram(data: bytes) -> None:
+    """firmware_stubs.datagrams.parse: it drops what is no datagram; landmark.datagrams agrees on the rest."""
+    if device_datagrams.parse(data) is not None and len(data) <= landmark_datagrams.MAX_DATAGRAM_BYTES:
+        landmark_datagrams.parse_datagram(data)
+
+
+def fuzz_frame(data: bytes) -> None:
+    """firmware_stubs.framing.decode."""
+    with suppress(framing.FramingError):
+        assert all(isinstance(key, str) for key in framing.decode(data))
+
+
+def fuzz_frame_reader(data: bytes) -> None:
+    """firmware_stubs.framing.FrameReader: any portions give the same messages."""
+    assert _messages([data]) == _messages([data[n : n + 1] for n in range(len(data))])
+
+
+def _messages(portions: Sequence[bytes]) -> tuple[list[str], str]:
+    reader, found = framing.FrameReader(), list[str]()
+    try:
+        for portion in portions:
+            found.extend(repr(message) for message in reader.feed(portion))
+    except framing.FramingError as error:
+        return found, str(error)
+    return found, ""
+
+
+def join_chain(certificates: Sequence[bytes]) -> bytes:
+    """Certificates with a u16be length before each, so that one input holds a chain."""
+    return b"".join(len(c).to_bytes(2, "big") + c for c in certificates)
+
+
+def split_chain(data: bytes) -> list[bytes]:
+    """The certificates of `join_chain`; the last may be shorter than its length says."""
+    certificates: list[bytes] = []
+    while data:
+        end = 2 + int.from_bytes(data[:2], "big")
+        certificates.append(data[2:end])
+        data = data[end:]
+    return certificates
+
+
+# Good inputs to begin from.
+
+
+def _good(kind: str, member: str) -> list[bytes]:
+    return [bytes.fromhex(v[member]) for v in load(VECTORS, kind) if v["expect"] == AUTHENTIC]
+
+
+def _receipts() -> list[bytes]:
+    return _good("range", "receipt")[:4]
+
+
+def _payloads() -> list[bytes]:
+    return [encode(Session().payload()), encode(Session(sent=64, answered=tuple(range(64))).payload())]
+
+
+def _reports() -> list[bytes]:
+    return sorted(_good("report", "report"), key=len)[:-1]  # one holds a full log
+
+
+def _extension(oid: x509.ObjectIdentifier) -> bytes:
+    extension = {
+        OID_COMPOSITE: Device().certificates()[0].more[0][0],
+        OID_TCB_INFO: tcb_info(fwid_of("firmware")),
+    }[oid]
+    assert isinstance(extension, x509.UnrecognizedExtension)
+    return extension.value
+
+
+def _pems() -> list[bytes]:
+    roots = [x509.load_der_x509_certificate(Device(vendor=v).chain()[4]) for v in ("vendor", "other vendor")]
+    return [b"".join(r.public_bytes(Encoding.PEM) for r in roots[:n]) for n in (1, 2)]
+
+
+def _ticket_payload() -> bytes:
+    return encode({1: CHALLENGE, 2: key_id(LANDMARK), 3: UNIX_S + 60, 4: fill("ticket id", 16)})
+
+
+def _datagrams() -> list[bytes]:
+    made = landmark_datagrams
+    tag, nonce, cookie = fill("tag", 16), fill("nonce"), fill("cookie", 24)
+    kinds = (
+        made.Hello(fill("hello", 16), key_id(LANDMARK)),
+        made.Nonce(tag, fill("hello", 16), nonce, cookie),
+        made.Commit(tag, nonce, cookie, fill("C"), sign1(_ticket_payload(), "server", aad=TICKET_LABEL)),
+        made.Round(tag, 7, fill("c", 16)),
+        made.Answer(tag, 7, fill("a", 16)),
+        made.Stop(tag, 16),
+        made.Reveal(tag, fill("s")),
+        made.ReceiptDatagram(tag, Session().receipt()),
+        made.Refused(tag, 1),
+    )
+    return [kind.encode() for kind in kinds]
+
+
+def _frames() -> list[bytes]:
+    messages: list[framing.Message] = [{"op": "devices"}, {"ok": True, "result": [{"pdi": bytes(8), "slot": 3}]}]
+    return [framing.encode(m) for m in messages]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One door: the function, and good inputs for its parser."""
+
+    fuzz: Callable[[bytes], None]
+    samples: Callable[[], Sequence[bytes]]
+
+    @property
+    def name(self) -> str:
+        """The function's name without `fuzz_`."""
+        return self.fuzz.__name__.removeprefix("fuzz_")
+
+
+DOORS: Final = {
+    door.name: door
+    for door in (
+        Door(fuzz_cbor_decode, lambda: [*_good("claims", "claims")[:3], *_payloads()]),
+        Door(fuzz_cose_parse_sign1, _receipts),
+        Door(fuzz_parse_claims, lambda: sorted(_good("claims", "claims"), key=len)[:8]),
+        Door(fuzz_parse_report, _reports),
+        Door(fuzz_verify_report, _reports),
+        Door(fuzz_verify_chain, lambda: [join_chain(Device(prefix=p).chain()) for p in (GPU, SWITCH)]),
+        Door(fuzz_parse_composite_device_id, lambda: [_extension(OID_COMPOSITE)]),
+        Door(fuzz_parse_tcb_info, lambda: [_extension(OID_TCB_INFO)]),
+        Door(fuzz_verify_receipt, _receipts),
+        Door(fuzz_receipt_payload, _payloads),
+        Door(fuzz_reference_values, lambda: [_small_references()]),
+        Door(fuzz_atlas, lambda: [borders()]),
+        Door(fuzz_prohibited, lambda: [_COUNTRY_GROUPS]),
+        Door(fuzz_trust_roots, _pems),
+        Door(fuzz_landmark_datagram, _datagrams),
+        Door(fuzz_landmark_decode, lambda: [_ticket_payload()]),
+        Door(fuzz_ticket, lambda: [sign1(_ticket_payload(), "server", aad=TICKET_LABEL)]),
+        Door(fuzz_ticket_payload, lambda: [_ticket_payload()]),
+        Door(fuzz_device_datagram, _datagrams),
+        Door(fuzz_frame, lambda: [frame[framing.LENGTH_BYTES :] for frame in _frames()]),
+        Door(fuzz_frame_reader, lambda: [*_frames(), b"".join(_frames())]),
+    )
+}
+
+
+def _small_references() -> bytes:
+    """Reference values of one firmware with two blocks; the emulator's own are long."""
+    document: dict[str, Any] = reference_values()
+    entry = dict(document["firmware"][0])
+    entry["measurements"] = dict(list(entry["measurements"].items())[:2])
+    return json.dumps({**document, "firmware": [entry]}).encode()

@@ -16,6 +16,7 @@ from typing import Self
 
 from firmware_stubs import links
 from firmware_stubs.ca import DeviceCA
+from firmware_stubs.counters import Counters
 from firmware_stubs.datagrams import TICKET_MAX_BYTES
 from firmware_stubs.device import Device
 from firmware_stubs.errors import BadRequestError, DeviceGoneError, StateError, UnknownDeviceError
@@ -26,6 +27,7 @@ from firmware_stubs.ranging import LOG_ENTRIES_MAX
 from firmware_stubs.report import NONCE_LENGTH
 from firmware_stubs.responder_link import ResponderLink
 from firmware_stubs.session import Address, Order, Result, Why
+from firmware_stubs.tricks import NO_TRICKS
 
 _SLOT = re.compile(r"(gpu-[0-7]|switch-[0-3])\Z")
 TIMEOUT_MAX_S = 55.0  # the secret is erased after 60 s (R2)
@@ -152,7 +154,12 @@ class Board:
             digests = device.digests()
             for lie in lies:
                 digests = dict(lie.digests(digests))
-            return device.report(signed_nonce, powered.links, list(powered.log), digests)
+            return device.report(signed_nonce, self._links(powered), list(powered.log), digests, told)
+
+        def told(counted: Counters) -> Counters:
+            for lie in lies:
+                counted = lie.counters(counted)
+            return counted
 
         def earlier() -> bytes:
             return powered.earlier_report or sign(secrets.token_bytes(NONCE_LENGTH))
@@ -187,8 +194,10 @@ class Board:
         addresses = await _resolve(endpoints)
         if not addresses:
             return Result(None, 0, Why.NO_REPLY)
-        early = any(lie.early_reveal for lie in self._lies_of(powered))
-        order = Order(challenge, landmark_key_id, addresses, ticket, round(timeout_s * 1e9), early_reveal=early)
+        tricks = NO_TRICKS
+        for lie in self._lies_of(powered):
+            tricks = lie.tricks(tricks)
+        order = Order(challenge, landmark_key_id, addresses, ticket, round(timeout_s * 1e9), tricks)
         return await self.responder.range(pdi, order)
 
     async def move(self, place: Place) -> None:
@@ -205,6 +214,18 @@ class Board:
         """Switch off, move the device of a slot to `target`, a free slot of another board, and switch on again."""
         move_device(self._directory / slot, target)
         await self.power_cycle()
+
+    async def swap(self, slot: str, other: Path) -> None:
+        """Switch off, exchange the device of a slot with the one at `other`, on another board, and switch on again."""
+        swap_devices(self._directory / slot, other)
+        await self.power_cycle()
+
+    async def relay(self, slot: str, place: Place | None) -> None:
+        """Have one device answer from elsewhere than its board; None: from its board again."""
+        pdi = next((pdi for pdi, powered in self._powered.items() if powered.slot == slot), None)
+        if pdi is None:
+            raise BadRequestError(f"board {self.name} has nothing in {slot!r}")
+        await self.responder.relay(pdi, place)
 
     async def flash(self, slots: Callable[[str], bool], image: FirmwareImage) -> None:
         """Write firmware to the GPUs whose slot is meant, and switch off and on."""
@@ -261,6 +282,13 @@ class Board:
     def _lies_of(self, powered: _Powered) -> list[Lie]:
         return [lie for lie in self._lies if lie.meant(powered.slot)]
 
+    def _links(self, powered: _Powered) -> bytes | None:
+        ends = powered.links
+        if ends is not None:
+            for lie in self._lies:  # what a switch says of a GPU may be a lie about that GPU
+                ends = lie.links(powered.slot, ends)
+        return ends
+
     def _identity(self, powered: _Powered) -> Device:
         device = powered.device
         for lie in self._lies_of(powered):
@@ -280,6 +308,20 @@ def move_device(source: Path, target: Path) -> None:
         os.rename(source, target)  # noqa: PTH104 -- the plain system call: it moves whole or not at all
     except OSError as error:
         raise StateError(f"{source} cannot be moved to {target}: {error}") from error
+
+
+def swap_devices(one: Path, other: Path) -> None:
+    """Exchange the devices of two slots; StateError if one of them is empty."""
+    for slot in (one, other):
+        if not _SLOT.match(slot.name) or not (slot / "device.json").exists():
+            raise StateError(f"{slot} holds no device")
+    hand = one.with_name(f"in-hand-{one.name}")  # no slot is called so
+    try:
+        one.rename(hand)
+        other.rename(one)
+        hand.rename(other)
+    except OSError as error:
+        raise StateError(f"{one} cannot be exchanged with {other}: {error}") from error
 
 
 async def _resolve(endpoints: Sequence[str]) -> tuple[Address, ...]:

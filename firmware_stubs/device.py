@@ -6,7 +6,7 @@ are given to `report`, since the board knows them.
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from firmware_stubs import certificates, report
 from firmware_stubs.ca import DeviceCA, write_private
 from firmware_stubs.certificates import TRUTH, Overrides
-from firmware_stubs.counters import CounterFile
+from firmware_stubs.counters import CounterFile, Counters
 from firmware_stubs.errors import StateError
 from firmware_stubs.firmware import FirmwareImage, Kind, image_named
 
@@ -96,6 +96,10 @@ class Device:
         leaf, leaf_key = _start_firmware(self.seed, self.pdi, image, self.chain[1], TRUTH)
         return replace(self, image=image, chain=(leaf, *self.chain[1:]), leaf_key=leaf_key)
 
+    def with_leaf_of(self, image: FirmwareImage) -> Self:
+        """This device, its firmware unchanged, with the leaf and leaf key that other firmware would give it."""
+        return replace(self.flashed(image), image=self.image)
+
     def powered_on(self) -> Self:
         """This device after a reset, which it has counted."""
         return replace(self, boot=self._counters.raise_boot().boot)
@@ -118,6 +122,7 @@ class Device:
         links: bytes | None,
         log: Sequence[bytes] = (),
         digests: Mapping[int, bytes] | None = None,
+        tell: Callable[[Counters], Counters] = lambda counted: counted,
     ) -> bytes:
         """Count one report, then sign it.
 
@@ -126,8 +131,9 @@ class Device:
             links: TLV 22 of a GPU (None: absent), TLV 26 of a switch.
             log: entries of TLV 0x5401, oldest first, 96 bytes each; ignored by firmware that cannot range.
             digests: measured digests by block index; None for those of the firmware.
+            tell: which counters the report tells of those that were counted.
         """
-        counters = self._counters.raise_attestation(self.boot)
+        counters = tell(self._counters.raise_attestation(self.boot))
         if self.kind is Kind.GPU:
             tlvs = report.gpu_tlvs(self.image, links, log, (counters.boot, counters.attestation))
         else:

@@ -33,3 +33,16 @@ def switch_links(position: int, switch_count: int, gpu_pdis: Mapping[int, bytes]
     used = [slot for slot in sorted(gpu_pdis) for _ in range(links_per_gpu)]
     wired = [_UNUSED_LINK] * min(_FIRST_LINK, SWITCH_LINKS - len(used)) + used
     return slots + bytes(wired + [_UNUSED_LINK] * (SWITCH_LINKS - len(wired)))
+
+
+def with_slot(listed: bytes, slot: int, pdi: bytes | None) -> bytes:
+    """TLV 26 with another PDI in one slot; None empties it."""
+    at = slot * len(_EMPTY_SLOT)
+    return listed[:at] + (pdi or _EMPTY_SLOT) + listed[at + len(_EMPTY_SLOT) :]
+
+
+def with_repeated_pdi(listed: bytes) -> bytes:
+    """TLV 26 whose first PDI stands in the last slot too."""
+    pdis = [listed[at : at + 8] for at in range(0, GPU_SLOTS * 8, 8)]
+    first = next((pdi for pdi in pdis if pdi != _EMPTY_SLOT), None)
+    return with_slot(listed, GPU_SLOTS - 1, first)

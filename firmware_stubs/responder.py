@@ -20,7 +20,8 @@ from typing import Any
 from firmware_stubs.framing import FrameReader, Message, encode
 from firmware_stubs.geography import Place, World
 from firmware_stubs.ranging import RangingFirmware
-from firmware_stubs.session import Address, Order, Outgoing, RangingSession, Result, Why
+from firmware_stubs.session import Order, Outgoing, RangingSession, Result, Why
+from firmware_stubs.tricks import Tricks
 
 SPIN_NS = 200_000
 TICK_NS = 10_000_000
@@ -41,12 +42,12 @@ def clock_ns() -> int:
 
 @dataclass(slots=True)
 class _Live:
-    """A session with its sockets, one for each address family that it has used."""
+    """A session with its sockets, by address family and whether it is the one of an accomplice elsewhere."""
 
     number: int
     pdi: bytes
     session: RangingSession
-    sockets: dict[int, socket.socket] = field(default_factory=dict)
+    sockets: dict[tuple[int, bool], socket.socket] = field(default_factory=dict)
     reported: bool = False
 
 
@@ -58,6 +59,7 @@ class Responder:
         self._frames = FrameReader()
         self._world = World({})
         self._place = Place(0.0, 0.0)
+        self._relayed: dict[bytes, Place] = {}
         self._firmware: dict[bytes, RangingFirmware] = {}
         self._live: dict[int, _Live] = {}
         self._by_socket: dict[socket.socket, _Live] = {}
@@ -89,7 +91,7 @@ class Responder:
     def _send_due(self) -> None:
         while self._heap and self._heap[0][0] - clock_ns() <= SPIN_NS:
             due_ns, _, live, outgoing = heapq.heappop(self._heap)
-            transmitter = self._socket_for(live, outgoing.address)
+            transmitter = self._socket_for(live, outgoing)
             while clock_ns() < due_ns:
                 pass  # a wake-up from sleep would be 50 to 200 µs late
             if transmitter is None:
@@ -99,18 +101,19 @@ class Responder:
             except OSError:
                 continue  # an unreachable landmark is a lost datagram; the session's retries deal with it
 
-    def _socket_for(self, live: _Live, address: Address) -> socket.socket | None:
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        if live.session.result is not None and family not in live.sockets:
+    def _socket_for(self, live: _Live, outgoing: Outgoing) -> socket.socket | None:
+        family = socket.AF_INET6 if ":" in outgoing.address[0] else socket.AF_INET
+        key = (family, outgoing.elsewhere)
+        if live.session.result is not None and key not in live.sockets:
             return None
-        if family not in live.sockets:
+        if key not in live.sockets:
             try:
                 opened = _datagram_socket(family)
             except OSError:
                 return None  # this machine has no such family: the same as a landmark that does not answer
-            live.sockets[family] = opened
+            live.sockets[key] = opened
             self._by_socket[opened] = live
-        return live.sockets[family]
+        return live.sockets[key]
 
     def _read_datagrams(self, ready: socket.socket) -> None:
         live = self._by_socket.get(ready)
@@ -183,6 +186,10 @@ class Responder:
         match message["op"]:
             case "place":
                 self._place = Place(message["latitude"], message["longitude"])
+            case "relay" if message["place"] is None:
+                self._relayed.pop(message["pdi"], None)
+            case "relay":
+                self._relayed[message["pdi"]] = Place(*message["place"])
             case "world":
                 landmarks = {key_id: Place(*place) for key_id, place in message["landmarks"].items()}
                 self._world = World(landmarks, message["path_factor"])
@@ -212,15 +219,15 @@ class Responder:
             tuple((host, port) for host, port in message["addresses"]),
             message["ticket"],
             message["timeout_ns"],
-            early_reveal=message["early_reveal"],
+            Tricks(**message["tricks"]),
         )
         firmware = self._firmware.setdefault(pdi, RangingFirmware())
-        live = _Live(number, pdi, RangingSession(order, firmware, lambda: self._delay_ns(order), clock_ns()))
+        live = _Live(number, pdi, RangingSession(order, firmware, lambda: self._delay_ns(pdi, order), clock_ns()))
         self._live[number] = live
         self._collect(live)
 
-    def _delay_ns(self, order: Order) -> int:
-        return self._world.round_trip_ns(self._place, order.landmark_key_id)
+    def _delay_ns(self, pdi: bytes, order: Order) -> int:
+        return self._world.round_trip_ns(self._relayed.get(pdi, self._place), order.landmark_key_id)
 
 
 def _datagram_socket(family: int) -> socket.socket:

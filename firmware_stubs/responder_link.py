@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -75,6 +76,11 @@ class ResponderLink:
         """Put the board elsewhere; holds for every datagram that comes after this returns."""
         await self._order({"op": "place", "latitude": place.latitude, "longitude": place.longitude})
 
+    async def relay(self, pdi: bytes, place: Place | None) -> None:
+        """Put one device elsewhere than its board; None brings it back."""
+        at = None if place is None else [place.latitude, place.longitude]
+        await self._order({"op": "relay", "pdi": pdi, "place": at})
+
     async def reset(self) -> None:
         """Take the power from all devices: open sessions and logs are gone."""
         await self._order({"op": "reset"})
@@ -96,7 +102,7 @@ class ResponderLink:
                     "addresses": [list(address) for address in order.addresses],
                     "ticket": order.ticket,
                     "timeout_ns": order.timeout_ns,
-                    "early_reveal": order.early_reveal,
+                    "tricks": asdict(order.tricks),
                 },
             )
             return await future

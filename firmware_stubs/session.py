@@ -2,7 +2,7 @@
 
 Spec: docs/protocol.md §7, D3, D4, and §3 for `why`. Pure: datagrams, their arrival and the time come in as arguments,
 datagrams with the time before which they must not leave come out. The device's part is in `ranging`; what the host does
-between device and network is here, the lie of an early reveal included.
+between device and network is here, its tricks (`tricks`) included.
 """
 
 import secrets
@@ -12,6 +12,7 @@ from enum import Enum, IntEnum, auto
 
 from firmware_stubs import datagrams, ranging
 from firmware_stubs.ranging import Closed, RangingFirmware
+from firmware_stubs.tricks import NO_TRICKS, Tricks
 
 MS = 1_000_000
 RETRY_NS = 500 * MS
@@ -45,16 +46,17 @@ class Order:
     addresses: tuple[Address, ...]
     ticket: bytes
     timeout_ns: int
-    early_reveal: bool = False
+    tricks: Tricks = NO_TRICKS
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A datagram that must not leave before `due_ns`."""
+    """A datagram that must not leave before `due_ns`; `elsewhere`: from another address than the session's."""
 
     due_ns: int
     address: Address
     data: bytes
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class RangingSession:
         self._order = order
         self._firmware = firmware
         # An accomplice stands beside the landmark: nothing that it sends is under way for long.
-        self._delay_ns: Callable[[], int] = (lambda: 0) if order.early_reveal else delay_ns
+        self._delay_ns: Callable[[], int] = (lambda: 0) if order.tricks.early_reveal else delay_ns
         self._phase = _Phase.HELLO
         self._hello_id = secrets.token_bytes(datagrams.HELLO_ID_BYTES)
         self._endpoint = 0
@@ -92,6 +94,7 @@ class RangingSession:
         self._nonce: datagrams.Nonce | None = None
         self._session = b""
         self._mask = 0
+        self._held: datagrams.Round | None = None
         self._last_sent = b""
         self._tries = 0
         self._retry_at_ns = 0
@@ -112,7 +115,8 @@ class RangingSession:
             return
         self._heard_ns = arrived_ns
         if isinstance(message, datagrams.Round):
-            self._round(message, arrived_ns)
+            for delivered in self._reordered(message):
+                self._round(delivered, arrived_ns)
         elif isinstance(message, datagrams.Stop):
             self._reveal(arrived_ns)
         elif isinstance(message, datagrams.Receipt):
@@ -157,16 +161,27 @@ class RangingSession:
         self._address, self._nonce, self._session = source, nonce, session
         self._phase, self._tries = _Phase.COMMIT, 0
         self._heard_ns = arrived_ns + self._delay_ns()  # silence counts from when the COMMIT leaves
-        if order.early_reveal:
+        if order.tricks.early_reveal:
             # The host forges a STOP, which nothing authenticates: the device closes with no round and gives s away.
             self._close(arrived_ns)
         self._send(datagrams.commit(nonce, commitment, order.ticket), arrived_ns)
+
+    def _reordered(self, message: datagrams.Round) -> tuple[datagrams.Round, ...]:
+        """The rounds that the device gets now: where the host swaps two, none at the first and both at the second."""
+        if message.index >= self._order.tricks.reordered_rounds:
+            return (message,)
+        if self._held is None:
+            self._held = message
+            return ()
+        held, self._held = self._held, None
+        return message, held
 
     def _round(self, message: datagrams.Round, arrived_ns: int) -> None:
         if self._phase not in (_Phase.COMMIT, _Phase.ROUNDS):
             return
         self._phase = _Phase.ROUNDS
-        if self._order.early_reveal and self.closed is not None:
+        tricks = self._order.tricks
+        if tricks.early_reveal and self.closed is not None:
             # The accomplice answers with the early secret; the device never sees the round, so it logs nothing.
             value: bytes | None = ranging.answer_of(self.closed.secret, self._session, message.index, message.challenge)
         else:
@@ -174,7 +189,11 @@ class RangingSession:
         if value is None:
             return
         self._mask |= 1 << message.index
-        self._queue(datagrams.answer(message.tag, message.index, value), arrived_ns)
+        if message.index < tricks.garbage_rounds:
+            garbage = secrets.token_bytes(len(value))
+            self._queue(datagrams.answer(message.tag, message.index, garbage), arrived_ns)
+        data = datagrams.answer(message.tag, message.index, value) + bytes(tricks.padded_answers)
+        self._queue(data, arrived_ns, elsewhere=tricks.answers_from_elsewhere)
 
     def _reveal(self, now_ns: int) -> None:
         if self._phase is _Phase.REVEAL:
@@ -210,7 +229,7 @@ class RangingSession:
         self._tries += 1
         self._retry_at_ns = self._queue(data, now_ns) + RETRY_NS
 
-    def _queue(self, data: bytes, now_ns: int) -> int:
+    def _queue(self, data: bytes, now_ns: int, *, elsewhere: bool = False) -> int:
         due_ns = now_ns + self._delay_ns()
-        self.outbox.append(Outgoing(due_ns, self._address, data))
+        self.outbox.append(Outgoing(due_ns, self._address, data, elsewhere))
         return due_ns

@@ -1,16 +1,17 @@
 """The real agent in this process, with its verdicts kept: the agent itself only logs them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import structlog
-from trigpoint.v1 import attestation_pb2, attestation_pb2_grpc, reason_pb2
+from trigpoint.v1 import attestation_pb2, attestation_pb2_grpc, device_pb2, reason_pb2
 
 from agent.collect import Collector
+from agent.sources.base import Source
 from agent.sources.emulator import EmulatorSource
 from agent.stream import HostStream
 from demo.stage import Stage
@@ -18,60 +19,102 @@ from demo.stage import Stage
 WAIT_S = 60
 
 
-@dataclass(slots=True)
-class Attester:
-    """Verdicts of one agent, as they come."""
+class Tee:
+    """An Attest call that keeps the verdicts and challenges that pass through it."""
 
-    verdicts: asyncio.Queue[attestation_pb2.Verdict] = field(default_factory=asyncio.Queue)
-
-    async def verdict(self) -> attestation_pb2.Verdict:
-        """The next verdict."""
-        return await asyncio.wait_for(self.verdicts.get(), WAIT_S)
-
-    async def verdict_on_new_challenge(self) -> attestation_pb2.Verdict:
-        """The first verdict on evidence that was gathered after this call: those under way are passed over."""
-        while not self.verdicts.empty():
-            self.verdicts.get_nowait()
-        await self.verdict()
-        return await self.verdict()
-
-
-class _Tee:
-    """An Attest call that keeps the verdicts that pass through it."""
-
-    def __init__(self, call: Any, verdicts: asyncio.Queue[attestation_pb2.Verdict]) -> None:
+    def __init__(self, call: Any) -> None:
+        self.verdicts: asyncio.Queue[attestation_pb2.Verdict] = asyncio.Queue()
+        self.challenges: set[bytes] = set()
         self._call = call
-        self._verdicts = verdicts
+        self._inventory: attestation_pb2.AttestRequest | None = None
+        self._writing = asyncio.Lock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
 
     async def __aiter__(self) -> AsyncIterator[attestation_pb2.AttestResponse]:
         async for response in self._call:
+            if response.HasField("challenge"):
+                self.challenges.add(response.challenge.challenge)
             for verdict in response.verdicts.verdicts:
-                self._verdicts.put_nowait(verdict)
+                self.verdicts.put_nowait(verdict)
             yield response
+
+    async def write(self, request: attestation_pb2.AttestRequest) -> None:
+        """What the agent calls. Liars override `send`."""
+        if request.HasField("inventory"):
+            self._inventory = request
+        await self.send(request)
+
+    async def send(self, request: attestation_pb2.AttestRequest) -> None:
+        """Put one message on the stream."""
+        async with self._writing:
+            await self._call.write(request)
+
+    async def send_inventory(self) -> None:
+        """List the devices again: the server answers with a new challenge at once (docs/protocol.md A1)."""
+        assert self._inventory is not None
+        await Tee.send(self, self._inventory)
+
+
+@dataclass(slots=True)
+class Attester:
+    """Verdicts of one agent, as they come."""
+
+    tee: Tee
+    seen: list[attestation_pb2.Verdict] = field(default_factory=list)
+
+    async def verdict(self) -> attestation_pb2.Verdict:
+        """The next verdict."""
+        self.seen.append(await asyncio.wait_for(self.tee.verdicts.get(), WAIT_S))
+        return self.seen[-1]
+
+    async def verdict_on_new_challenge(self) -> attestation_pb2.Verdict:
+        """The first verdict on evidence that was gathered after this call: those under way are passed over."""
+        self.tee.challenges.clear()
+        await self.tee.send_inventory()
+        verdict = await self.verdict()
+        while verdict.challenge not in self.tee.challenges:
+            verdict = await self.verdict()
+        return verdict
 
 
 @asynccontextmanager
-async def attesting(stage: Stage, key: str, host_id: str = "") -> AsyncIterator[Attester]:
-    """Run the agent of one server of the stage."""
-    pki, name = stage.folder / "pki", f"agent-{key.lower()}"
+async def attesting(
+    stage: Stage,
+    key: str,
+    *,
+    address: str = "",
+    certificate: str = "",
+    source: Source | None = None,
+    collector: type[Collector] = Collector,
+    tee: Callable[[Any], Tee] = Tee,
+) -> AsyncIterator[Attester]:
+    """Run the agent of one server of the stage, honest unless a part of it is replaced.
+
+    Args:
+        stage: The world.
+        key: Which server; it names the host, and the board unless `source` is given.
+        address: The server to attest to, when it is not the stage's.
+        certificate: Name of the agent's certificate, when it is not that server's.
+        source: Where devices are.
+        collector: Gathers evidence.
+        tee: Puts messages on the stream.
+    """
+    pki, name, host = stage.folder / "pki", certificate or f"agent-{key.lower()}", f"server-{key.lower()}"
     credentials = grpc.ssl_channel_credentials(
         (pki / "ca.pem").read_bytes(), (pki / f"{name}.key").read_bytes(), (pki / f"{name}.pem").read_bytes()
     )
-    source = EmulatorSource(stage.socket(key))
-    host = host_id or f"server-{key.lower()}"
+    source = source or EmulatorSource(stage.socket(key))
     log = structlog.get_logger()
-    collector = Collector(source, host, None, log)
-    attester = Attester()
-    async with grpc.aio.secure_channel(stage.address, credentials) as channel:
-        stub = attestation_pb2_grpc.AttestationServiceStub(channel)
+    gatherer = collector(source, host, None, log)
+    async with grpc.aio.secure_channel(address or stage.address, credentials) as channel:
+        call = tee(attestation_pb2_grpc.AttestationServiceStub(channel).Attest())
         stream = HostStream(
-            _Tee(stub.Attest(), attester.verdicts),  # type: ignore[arg-type]  # it quacks like the call it wraps
-            collector,
+            call,  # type: ignore[arg-type]  # it quacks like the call it wraps
+            gatherer,
             host,
-            await collector.roster(),
+            await gatherer.roster(),
             log,
             on_up=lambda: None,
             on_verdict=lambda: None,
@@ -79,7 +122,7 @@ async def attesting(stage: Stage, key: str, host_id: str = "") -> AsyncIterator[
         )
         task = asyncio.create_task(stream.run())
         try:
-            yield attester
+            yield Attester(call)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -101,6 +144,35 @@ def found(verdict: attestation_pb2.Verdict) -> dict[str, list[str]]:
 def reasons(verdict: attestation_pb2.Verdict) -> list[str]:
     """Reasons of all findings, sorted and without repeats."""
     return sorted({reason for names in found(verdict).values() for reason in names})
+
+
+def voided(verdict: attestation_pb2.Verdict) -> list[str]:
+    """Why ranges were dropped, sorted and without repeats."""
+    return sorted({_name(void.reason) for device in verdict.devices for void in device.void_ranges})
+
+
+def accused(verdict: attestation_pb2.Verdict) -> list[str]:
+    """PDIs of devices with a finding that breaks their license."""
+    return [
+        d.pdi.hex() for d in verdict.devices if any(f.severity == device_pb2.SEVERITY_VIOLATION for f in d.findings)
+    ]
+
+
+def gpus(verdict: attestation_pb2.Verdict) -> list[device_pb2.DeviceVerdict]:
+    """The verdicts on GPUs, in the order of their reports."""
+    return [d for d in verdict.devices if d.kind == device_pb2.DEVICE_KIND_GPU]
+
+
+def is_honest(verdict: attestation_pb2.Verdict) -> bool:
+    """Nothing was refused, dropped or found, and every GPU is compliant."""
+    compliant = all(d.standing == device_pb2.STANDING_COMPLIANT for d in gpus(verdict))
+    return compliant and (rejected(verdict), voided(verdict), found(verdict)) == ([], [], {})
+
+
+def is_only_unproven(verdict: attestation_pb2.Verdict) -> bool:
+    """No GPU could prove its place, and nothing else is held against any device."""
+    told = [[name for name in found(verdict)[d.pdi.hex()] if name != "RANGE_VOID"] for d in gpus(verdict)]
+    return rejected(verdict) == [] and accused(verdict) == [] and all(names == ["LOCATION_UNPROVEN"] for names in told)
 
 
 def _name(reason: int) -> str:

@@ -8,6 +8,8 @@ import pytest_asyncio
 from demo.processes import Processes
 from demo.stage import Stage
 from demo.world import LandmarkSpec, ServerSpec, Spot, World
+from firmware_stubs.client import BoardClient
+from tests.end_to_end.attester import Attester, attesting, is_honest
 
 SMALL = World(
     landmarks=(
@@ -19,6 +21,10 @@ SMALL = World(
     servers=(
         ServerSpec("A", "Dallas", Spot(32.80, -96.90), 2, "TEST-0001", "site", radius_km=1000, switches=2),
         ServerSpec("C", "Dallas", Spot(32.80, -96.90), 2, "TEST-0002", "country", country="US", switches=2),
+        # Cards without NVLink: each ranges for itself.
+        ServerSpec("P", "Dallas", Spot(32.80, -96.90), 2, "TEST-0003", "site", radius_km=1000, switches=0),
+        # One card, which will be copied.
+        ServerSpec("D", "Dallas", Spot(32.80, -96.90), 1, "TEST-0004", "site", radius_km=1000, switches=0),
     ),
     cadence_s=3600,
     grace_s=3600,
@@ -28,7 +34,7 @@ SMALL = World(
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """Landmarks, a server, two boards that are on, records, and no agent yet."""
+    """Landmarks, a server, four boards that are on, records, and no agent yet."""
     folder = tmp_path_factory.mktemp("world")
     processes = Processes(folder)
     built = Stage(folder, processes, SMALL)
@@ -41,3 +47,22 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         yield built
     finally:
         await processes.stop_all()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def board(stage: Stage) -> AsyncIterator[BoardClient]:
+    """Board A, honest and at its site before and after each test."""
+    client = BoardClient(stage.socket("A"))
+    yield client
+    await client.faults()
+    home = stage.world.server("A").spot
+    await client.move(home.latitude, home.longitude)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def agent(stage: Stage, board: BoardClient) -> AsyncIterator[Attester]:
+    """The agent of board A, whose first verdict has shown an honest board."""
+    await board.faults()
+    async with attesting(stage, "A") as attester:
+        assert is_honest(await attester.verdict())
+        yield attester

@@ -141,6 +141,7 @@ class FakeLandmark:
     ) -> None:
         self.key_id = secrets.token_bytes(32)
         self.sessions: list[Ranged] = []
+        self.heard: list[tuple[int, object]] = []
         self._indices = indices
         self._ignore = dict(ignore or {})
         self._refuse = refuse
@@ -191,6 +192,7 @@ class FakeLandmark:
             now = raw_ns()
             assert data[:3] == b"TP\x01"
             assert len(data) == {1: 96, 3: 1200, 5: 64, 7: 1200}[data[3]]
+            self.heard.append((data[3], source))
             if self._ignore.get(data[3], 0) > 0:
                 self._ignore[data[3]] -= 1
             elif data[3] in kinds:

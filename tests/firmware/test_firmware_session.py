@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from firmware_stubs.ranging import RangingFirmware
 from firmware_stubs.session import Address, Order, Outgoing, RangingSession, Why
+from firmware_stubs.tricks import NO_TRICKS, Tricks
 from tests.firmware.helpers import transcript
 
 MS = 1_000_000
@@ -21,11 +22,11 @@ class Rig:
     """A session with a hand-moved clock."""
 
     def __init__(
-        self, *, addresses: tuple[Address, ...] = (NEAR,), early: bool = False, timeout_ms: int = 50_000
+        self, *, addresses: tuple[Address, ...] = (NEAR,), tricks: Tricks = NO_TRICKS, timeout_ms: int = 50_000
     ) -> None:
         self.firmware = RangingFirmware()
         self.challenge, self.key_id, self.nonce = (secrets.token_bytes(32) for _ in range(3))
-        order = Order(self.challenge, self.key_id, addresses, b"ticket", timeout_ms * MS, early_reveal=early)
+        order = Order(self.challenge, self.key_id, addresses, b"ticket", timeout_ms * MS, tricks)
         self.now = 1_000_000 * MS
         self.session = RangingSession(order, self.firmware, lambda: DELAY_NS, self.now)
         self.sent: list[Outgoing] = []
@@ -215,7 +216,7 @@ def test_rounds_from_elsewhere_are_dropped() -> None:
 
 
 def test_early_reveal_answers_without_delay_and_the_device_logs_nothing() -> None:
-    rig = Rig(early=True)
+    rig = Rig(tricks=Tricks(early_reveal=True))
     rig.send_nonce()
     answers = [rig.send_round(index)[0] for index in range(16)]
     assert all(answer.due_ns == rig.now for answer in answers)

@@ -1,4 +1,4 @@
-"""What the proof of distance asks of a landmark's clock and rounds: premises P1 and P5 of docs/protocol.md §7."""
+"""What the proof of distance asks of a landmark: premises P1 and P5 of docs/protocol.md §7, and R2 and R6."""
 
 import socket
 from typing import Any
@@ -7,7 +7,16 @@ import pytest
 
 from landmark.cookies import Peer
 from landmark.stamped_socket import StampedSocket
-from tests.landmark.helpers import REFUSED, ROUND, STOP, raw_clock_ns, reveal, run_landmark
+from tests.landmark.helpers import (
+    REFUSED,
+    ROUND,
+    STOP,
+    commit,
+    commitment_to,
+    raw_clock_ns,
+    reveal,
+    run_landmark,
+)
 
 
 class WatchedSocket:
@@ -84,3 +93,23 @@ async def test_nothing_that_leaves_before_the_receipt_tells_of_a_round_to_come()
     assert len(set(rounds)) == len(rounds)
     for challenge in rounds:
         assert b"".join(heard).count(challenge) == 1  # P1: exactly once
+
+
+async def test_a_commitment_of_one_session_opens_in_no_other() -> None:
+    """R2, R6: a secret whose session is over is known to the host; committed to again, it must give no receipt."""
+    async with run_landmark() as landmark:
+        first = landmark.device()
+        opened = await first.open()
+        first.send(first.commit_bytes(opened, landmark.ticket(first)))
+        await first.answer_rounds(opened)
+        await first.finish(opened)
+        used = commitment_to(first.session(opened), first.secret)
+
+        second = landmark.device()
+        second.secret = first.secret
+        opened = await second.open()
+        second.send(commit(opened.tag, opened.nonce, opened.cookie, used, landmark.ticket(second)))
+        await second.answer_rounds(opened)  # even with the right answers
+        second.send(reveal(opened.tag, second.secret))
+        assert await second.refusal() == 6
+        assert landmark.daemon.stats().outcomes == {"receipt": 1, "reveal_mismatch": 1}

@@ -66,7 +66,8 @@ class Desk:
 
     def print_json(self, value: object, *, one_line: bool = False) -> None:
         """Print one JSON value to stdout."""
-        typer.echo(json.dumps(value, ensure_ascii=False, indent=None if one_line else 2))
+        # ASCII alone: other people's text may hold what a terminal acts on.
+        typer.echo(json.dumps(value, indent=None if one_line else 2))
 
 
 def plain_console(*, stderr: bool = False) -> Console:

@@ -24,6 +24,7 @@ MIN_ACCEPTED_ROUNDS: Final = 8  # docs/protocol.md R5
 LINGER_NS: Final = 15_000_000_000
 # After STOP. A device closes by itself 5 s after it last heard anything (D4), and then still repeats its REVEAL.
 REVEAL_WAIT_NS: Final = 15_000_000_000
+HOPELESS_WAIT_NS: Final = 2_000_000_000
 _FIRST_STOP_REPEAT_NS: Final = 250_000_000
 _STOP_BYTES: Final = SIZE_BYTES[Kind.STOP]
 _ROUND_BYTES: Final = SIZE_BYTES[Kind.ROUND]
@@ -248,7 +249,9 @@ class Session:
 
     def _stop(self, now_ns: int, outlet: Outlet) -> None:
         self.phase = Phase.STOPPED
-        self._stop_by_ns = now_ns + REVEAL_WAIT_NS
+        # Whoever did not answer enough rounds can get no receipt, and must not hold a place for long.
+        enough = len(self._closed) >= MIN_ACCEPTED_ROUNDS
+        self._stop_by_ns = now_ns + (REVEAL_WAIT_NS if enough else HOPELESS_WAIT_NS)
         self._repeat_stop(now_ns, outlet)
 
     def _repeat_stop(self, now_ns: int, outlet: Outlet) -> None:

@@ -36,6 +36,7 @@ from server.config import Config, ConfigError, Tls, split_address
 from server.desk.sweep import Sweep
 from server.desk.watch import DeviceWatch
 from server.http import HttpServer
+from server.intake.admission import Admission
 from server.intake.fleet import Fleet
 from server.intake.pipeline import Pipeline
 from server.intake.ranging_plan import PlanSettings
@@ -65,6 +66,9 @@ SERVICES = (
     licensing_pb2.DESCRIPTOR.services_by_name["LicensingService"].full_name,
     landmark_pb2.DESCRIPTOR.services_by_name["LandmarkService"].full_name,
 )
+RESERVED_CALLS = 1_024
+"""Calls that are no Attest streams: officers, landmarks, probes."""
+
 _LAST_CALLS_S = 1.0
 """For calls that are no Attest streams; a watcher's stream has no end of its own."""
 
@@ -191,6 +195,7 @@ class App:
             interval_s=config.attestation.interval_s,
             unlicensed_interval_s=config.attestation.unlicensed_interval_s,
             max_hosts=config.limits.hosts_per_stream,
+            admission=Admission(config.limits.streams, config.limits.streams_per_agent, store.interrupt_uptime),
             clock=self._clock,
             rng=self._rng,
             drain=drain,
@@ -200,7 +205,8 @@ class App:
                 StatusInterceptor(self.telemetry, health_state.store_failed),
                 AccessInterceptor(config.tls.trust_domain if config.tls else None, self.telemetry),
             ],
-            maximum_concurrent_rpcs=config.limits.streams,
+            # Streams are counted by server/intake/admission.py, so that there is always room for officers and probes.
+            maximum_concurrent_rpcs=config.limits.streams + RESERVED_CALLS,
             options=[
                 ("grpc.max_receive_message_length", config.limits.message_bytes),
                 ("grpc.max_send_message_length", config.limits.message_bytes),

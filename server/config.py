@@ -196,9 +196,10 @@ class Desk(Section):
 class Limits(Section):
     """Bounds on work. A stream over `bytes_in_flight` is told when to come back."""
 
-    message_bytes: Annotated[int, Field(ge=64 * 1024, le=256 * MEBIBYTE)] = 64 * MEBIBYTE
+    message_bytes: Annotated[int, Field(ge=64 * 1024, le=256 * MEBIBYTE)] = 8 * MEBIBYTE
     bytes_in_flight: Annotated[int, Field(ge=MEBIBYTE, le=4096 * MEBIBYTE)] = 256 * MEBIBYTE
     streams: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    streams_per_agent: Annotated[int, Field(ge=1, le=100_000)] = 8
     hosts_per_stream: Annotated[int, Field(ge=1, le=100_000)] = 4096
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
 

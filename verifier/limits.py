@@ -37,5 +37,8 @@ MIN_ACCEPTED_ROUNDS = 8
 MAX_ROUNDS = 64
 """The mask of rounds is 64 bits (docs/protocol.md R3, C4)."""
 
+MAX_REFUSED_CHAINS = 4_096
+"""A refusal is a few hundred bytes; whoever sends more bad chains than this pays for each with its own bytes."""
+
 MAX_CACHED_CHAINS = 65_536
 """About 6 kB each as parsed: 400 MB for the GPUs and switches of 5,000 boards on one worker."""

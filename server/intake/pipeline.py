@@ -18,7 +18,6 @@ import structlog
 
 from server.intake.challenges import DrawnChallenge
 from server.intake.fleet import Fleet, Snapshot
-from server.store.errors import StoreUnavailableError
 from server.store.types import AttestationRecord, Unwritten
 from server.telemetry import Telemetry
 from verifier.continuity import DeviceState
@@ -121,6 +120,7 @@ class Pipeline:
 
         Raises:
             StoreUnavailableError: Nothing was decided.
+            BusyError: A device reports by several ways at once; what is durable is not answered.
         """
         # A chain is known by what it is, never by the id that came with it (docs/protocol.md I8).
         sent = {chain_id(chain): chain for chain in sent_chains}
@@ -145,7 +145,8 @@ class Pipeline:
             if not pending:
                 break
         else:
-            raise StoreUnavailableError("a device's state moved on again and again while its report was verified")
+            # No fault of the store: somebody sends one device's reports by several ways at once.
+            raise BusyError("a device's state moved on again and again while its report was verified", 1.0)
         # Only now are these chains known: verified and stored.
         self._fleet.keep_chains(learned)
         answers = [verdict for verdict in verdicts if verdict is not None]
@@ -169,6 +170,7 @@ class Pipeline:
         """
         devices = {pdi for i in pending if batch[i].spent for pdi in _stated_devices(batch[i].attestation)}
         deployments, last = await self._store.load_inputs(sorted(devices)) if devices else ({}, {})
+        last = dict(last)
         records: dict[int, AttestationRecord] = {}
         for index in pending:
             submission = batch[index]
@@ -184,8 +186,10 @@ class Pipeline:
                     agent=reporter.agent,
                     licensee=reporter.licensee,
                     new_chains={d.chain_id: sent[d.chain_id] for d in verdict.devices if d.chain_id in sent},
-                    based_on=last,
+                    based_on={d.pdi: last[d.pdi] for d in verdict.devices if d.pdi in last},
                 )
+                # The next report of the same device in this batch is compared with what this one leaves.
+                last.update({d.pdi: d.state for d in verdict.devices})
             await asyncio.sleep(0)
         return records
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from server.intake.admission import Admission
 from server.intake.challenges import ChallengeBook, DrawnChallenge
 from server.intake.fleet import Fleet, Snapshot
 from server.intake.pipeline import BusyError, Chain, Commits, Pipeline, Reporter, Submission
@@ -126,6 +127,7 @@ class Intake:
         interval_s: Seconds between two challenges of a host; None: half of the shortest cadence among its licenses.
         unlicensed_interval_s: The same for a host without a licensed device.
         max_hosts: Hosts on one stream.
+        admission: Counts streams.
         clock: The time now, aware.
         rng: Source of jitter and of the choice of devices.
         drain: Ends the streams when the server stops.
@@ -139,6 +141,7 @@ class Intake:
     interval_s: float | None
     unlicensed_interval_s: float
     max_hosts: int
+    admission: Admission
     clock: Callable[[], datetime]
     rng: random.Random
     drain: Drain
@@ -153,6 +156,7 @@ class _Host:
     plan: RangingPlan | None = None
     timer: asyncio.TimerHandle | None = None
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    last_inventory_s: float = float("-inf")
 
 
 class AttestStream:
@@ -178,7 +182,8 @@ class AttestStream:
             StoppingError: The server goes away; what was in flight is answered.
         """
         telemetry = self._intake.telemetry
-        with self._intake.drain.stream(), telemetry.streams.track_inprogress():
+        admitted = self._intake.admission.stream(self._reporter)
+        with admitted, self._intake.drain.stream(), telemetry.streams.track_inprogress():
             await self._run(incoming)
 
     async def _run(self, incoming: AsyncIterable[Incoming]) -> None:
@@ -223,6 +228,10 @@ class AttestStream:
             if len(self._hosts) >= self._intake.max_hosts:
                 raise BusyError(f"more than {self._intake.max_hosts} hosts on one stream", retry_after_s=60.0)
             host = self._hosts[inventory.host_id] = _Host(inventory.host_id, inventory.devices)
+        # Each inventory costs a challenge and tickets. Meanwhile the stream is not read.
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, host.last_inventory_s + SHORTEST_INTERVAL_S - loop.time()))
+        host.last_inventory_s = loop.time()
         host.devices = inventory.devices
         await self._ask(host, tasks)
 

@@ -26,7 +26,7 @@ from server.intake.stream import (
 from server.rpc.errors import InvalidArgumentError
 from verifier.evidence.attestation import UnverifiedAttestation, UnverifiedReport
 from verifier.evidence.chain import DeviceKind
-from verifier.limits import MAX_RANGES, MAX_RECEIPT_BYTES, MAX_REPORTS
+from verifier.limits import CHAIN_LENGTH, MAX_RANGES, MAX_RECEIPT_BYTES, MAX_REPORTS
 from verifier.place.fix import DiscUse, Fix
 from verifier.place.ranging import VoidRange
 from verifier.units import ChainId, Challenge, Pdi
@@ -85,9 +85,10 @@ def response_to_proto(event: Outgoing) -> attestation_pb2.AttestResponse:
 
 def attestation_from_proto(message: attestation_pb2.Attestation, field: str = "attestation") -> UnverifiedAttestation:
     """Take one host's evidence; raises `InvalidArgumentError` naming the field below `field`."""
+    # One more than the verifier takes is enough for it to refuse them; the rest would only cost memory.
     reports = tuple(
         UnverifiedReport(report.spdm, ChainId(_sized(report.chain_id, _ID_BYTES, f"{field}.reports[{index}].chain_id")))
-        for index, report in enumerate(message.reports)
+        for index, report in enumerate(message.reports[: MAX_REPORTS + 1])
     )
     return UnverifiedAttestation(
         _host_id(message.host_id, f"{field}.host_id"),
@@ -204,8 +205,8 @@ def _chains(messages: Iterable[attestation_pb2.CertificateChain]) -> Iterable[tu
     for index, chain in enumerate(messages):
         if index >= MAX_CHAINS:
             raise InvalidArgumentError("attestations.chains", f"more than {MAX_CHAINS} chains")
-        # How many certificates, and how large, is the verifier's to judge: a chain is evidence.
-        yield tuple(chain.certificates)
+        # How many certificates, and how large, is the verifier's to judge: a chain is evidence. One too many is enough.
+        yield tuple(chain.certificates[: CHAIN_LENGTH + 1])
 
 
 def _host_id(text: str, field: str) -> str:

@@ -115,14 +115,17 @@ def _read_one(
 def _csv_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, object] | RowProblem]]:
     """Yield numbered rows of RFC 4180 CSV. A row without any value is counted, and skipped."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    lines = csv.reader(_bounded_lines(text), strict=True)
+    bounded = _BoundedLines(text)
+    lines = csv.reader(bounded, strict=True)
     number = 0
     try:
         header = next(lines, None)
         if header is None:
             raise FileError(0, "the file is empty; its first row must name the columns")
         columns = _header(header)
+        bounded.next_row()
         for number, fields in enumerate(lines, start=1):
+            bounded.next_row()
             if not any(fields):
                 continue
             if len(fields) != len(columns):
@@ -148,12 +151,23 @@ def _header(header: list[str]) -> list[str]:
     return columns
 
 
-def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """Yield lines; csv bounds its fields (128 KiB), but would hold a line of any length."""
-    while line := text.readline(MAX_ROW_CHARACTERS):
-        if len(line) == MAX_ROW_CHARACTERS:
-            raise FileError(0, f"a line has more than {MAX_ROW_CHARACTERS} characters")
-        yield line
+class _BoundedLines:
+    """Lines for the csv reader, which bounds its fields (128 KiB) but would gather a row of any number of them."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._left = MAX_ROW_CHARACTERS
+
+    def next_row(self) -> None:
+        """Begin a new row: a quoted line break does not."""
+        self._left = MAX_ROW_CHARACTERS
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(self._left + 1):
+            self._left -= len(line)
+            if self._left < 0:
+                raise FileError(0, f"a row has more than {MAX_ROW_CHARACTERS} characters")
+            yield line
 
 
 def _json_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, object] | RowProblem]]:

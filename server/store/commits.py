@@ -6,6 +6,7 @@ rows cost more than all else.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -16,9 +17,11 @@ from server.store.rows import Values, chunks
 from server.store.schema import ATTESTATIONS, CHAINS, DEVICE_VERDICTS, DEVICES, FINDINGS
 from server.store.states import state_columns, state_of
 from server.store.types import AttestationRecord, Unwritten
+from verifier.appraise import standing_of
 from verifier.continuity import DeviceState
+from verifier.errors import Reason
 from verifier.units import ChainId, Challenge, Pdi
-from verifier.verdict import DeviceVerdict, Finding
+from verifier.verdict import DeviceVerdict, Finding, Severity, Standing
 
 
 def commit_records(connection: Connection, records: Sequence[AttestationRecord]) -> Unwritten:
@@ -73,6 +76,12 @@ def _insert_chains(connection: Connection, records: Iterable[AttestationRecord])
 
 def _attestation_values(record: AttestationRecord) -> Values:
     verdict = record.verdict
+    reports = pack(part for report in record.attestation.reports for part in (report.chain_id, report.spdm))
+    # What is over every budget must not fill the disk; its hash shows what it was.
+    too_large = verdict.rejection is not None and verdict.rejection.reason is Reason.LIMIT_EXCEEDED
+    detail = "" if verdict.rejection is None else verdict.rejection.detail
+    if too_large:
+        detail += f"; SHA-256 of claims and reports {sha256(record.attestation.claims + reports).hexdigest()}"
     return {
         "challenge": verdict.challenge,
         "preimage": record.preimage,
@@ -81,10 +90,10 @@ def _attestation_values(record: AttestationRecord) -> Values:
         "licensee": record.licensee,
         "issued_at": micros(record.issued.issued_at),
         "received_at": micros(verdict.received_at),
-        "claims": record.attestation.claims,
-        "reports": pack(part for report in record.attestation.reports for part in (report.chain_id, report.spdm)),
+        "claims": b"" if too_large else record.attestation.claims,
+        "reports": b"" if too_large else reports,
         "rejection": None if verdict.rejection is None else int(verdict.rejection.reason),
-        "rejection_detail": "" if verdict.rejection is None else verdict.rejection.detail,
+        "rejection_detail": detail,
         "report_rejections": report_rejections_to_json(verdict.report_rejections),
     }
 
@@ -121,6 +130,7 @@ class _Device:
     Attributes:
         known: It has a row.
         state: The last accepted state.
+        standing: As stored or as the newest verdict has it.
         last_report_at: Microseconds; so is `last_proof_at`.
         newest: Columns of the newest verdict of this group, None when what stands is newer.
         open: Open findings by reason.
@@ -130,6 +140,7 @@ class _Device:
 
     known: bool
     state: DeviceState
+    standing: int | None
     last_report_at: int | None
     last_proof_at: int | None
     newest: Values | None = None
@@ -165,16 +176,17 @@ class _Latest:
         state.state = device.state
         if device.presence_proven:
             state.last_proof_at = max(received_at, state.last_proof_at or received_at)
-        if state.last_report_at is not None and received_at <= state.last_report_at:
+        if state.last_report_at is not None and received_at < state.last_report_at:
+            self._add_late(state, device, received_at)
             return
         state.last_report_at = received_at
+        state.standing = None if device.standing is None else int(device.standing)
         state.newest = {
             "kind": int(device.kind),
             "device_key_id": device.device_key_id,
             "model": device.model,
             "firmware": device.firmware,
             "host_id": record.verdict.host_id,
-            "standing": None if device.standing is None else int(device.standing),
             "last_fix": None if device.fix is None else fix_to_json(device.fix),
             "last_attestation": record.verdict.challenge,
         }
@@ -190,6 +202,21 @@ class _Latest:
             elif (stands.severity, stands.detail) != (int(finding.severity), finding.detail):
                 stands.severity, stands.detail, stands.changed = int(finding.severity), finding.detail, True
 
+    @staticmethod
+    def _add_late(state: _Device, device: DeviceVerdict, received_at: int) -> None:
+        """Open what a report shows that arrived before the newest one and was committed after it.
+
+        Place and license are the newest report's to tell; that the device is not one, or not where it was, stays shown.
+        """
+        for reason, finding in _one_a_reason(device.findings).items():
+            if finding.reason in _OUTLASTS_ORDER and reason not in state.open:
+                state.open[reason] = _Open(
+                    received_at, int(finding.severity), finding.detail, stored=False, changed=False
+                )
+        if state.standing not in {None, int(Standing.UNLICENSED)}:
+            found = [Finding(Reason(r), Severity(o.severity), o.detail) for r, o in state.open.items()]
+            state.standing = int(standing_of(found, deployed=True))
+
     def write(self) -> None:
         """Write what moved; each device takes the next change number."""
         moved = [(pdi, self._devices[pdi]) for pdi in sorted(self._devices) if self._devices[pdi].moved]
@@ -197,6 +224,7 @@ class _Latest:
         by_change: dict[tuple[bool, bool], list[Values]] = {}
         for number, (pdi, state) in zip(numbers, moved, strict=True):
             values = {
+                "standing": state.standing,
                 **state_columns(state.state),
                 "last_report_at": state.last_report_at,
                 "last_proof_at": state.last_proof_at,
@@ -238,6 +266,9 @@ class _Latest:
                 self._connection.execute(statement, rows)
 
 
+_OUTLASTS_ORDER = frozenset(
+    {Reason.IDENTITY_CLONED, Reason.COUNTER_ROLLBACK, Reason.BOARD_CHANGED, Reason.BOARD_BROKEN}
+)
 _UPDATE_DEVICE = update(DEVICES).where(DEVICES.c.pdi == bindparam("key"))
 _UPDATE_OPEN_FINDING = update(FINDINGS).where(
     FINDINGS.c.pdi == bindparam("key"), FINDINGS.c.reason == bindparam("key_reason"), FINDINGS.c.closed_at.is_(None)
@@ -269,12 +300,16 @@ def _finding_values(pdi: Pdi, reason: int, finding: _Open, closed_at: int | None
 
 
 def _read_devices(connection: Connection, pdis: Collection[Pdi]) -> Mapping[Pdi, _Device]:
-    devices = {pdi: _Device(known=False, state=DeviceState(), last_report_at=None, last_proof_at=None) for pdi in pdis}
+    devices = {
+        pdi: _Device(known=False, state=DeviceState(), standing=None, last_report_at=None, last_proof_at=None)
+        for pdi in pdis
+    }
     for some in chunks(pdis):
         for row in connection.execute(select(DEVICES).where(DEVICES.c.pdi.in_(some))):
             devices[row.pdi] = _Device(
                 known=True,
                 state=state_of(row),
+                standing=row.standing,
                 last_report_at=row.last_report_at,
                 last_proof_at=row.last_proof_at,
             )

@@ -48,6 +48,7 @@ class Store:
         self._writer = Writer(writing, commit_records, self._note_outage)
         self._beats = silence.Beats()
         self._had_outage = False  # the writer thread's own, as the beats are
+        self._turned_away = False
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
 
@@ -181,11 +182,18 @@ class Store:
         """
         await self._write(lambda connection: self._mark(connection, node, now, longest_pause), changes_devices=False)
 
+    def interrupt_uptime(self) -> None:
+        """Let the time since the last mark not count as uptime: the service turned somebody away."""
+        self._turned_away = True  # the writer's thread acts on it, at the next mark
+
     def _mark(self, connection: Connection, node: str, now: datetime, longest_pause: timedelta) -> None:
         if self._had_outage:
             # A mark is small: it may pass where an attestation does not, and would say that the service is up.
             sqlite.check_room(self._writing)
             self._had_outage = False
+        if self._turned_away:
+            self._turned_away = False
+            self._beats.interrupt()
         self._beats.mark(connection, node, now, longest_pause)
 
     def _note_outage(self) -> None:

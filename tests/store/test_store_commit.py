@@ -1,8 +1,10 @@
 import asyncio
+import hashlib
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters
 from verifier.place.ranging import VoidRange
 from verifier.units import LandmarkKeyId
-from verifier.verdict import Rejection, Standing
+from verifier.verdict import Finding, Rejection, Standing
 
 
 def count(path: Path, table: str) -> int:
@@ -278,3 +280,33 @@ async def test_of_two_reports_of_one_device_in_one_group_the_second_is_stale(sto
     await gate.open()
     assert await first == Unwritten()
     assert await behind == Unwritten(stale=frozenset({second.verdict.challenge}))
+
+
+def cloned(number: int) -> Finding:
+    return finding(Reason.IDENTITY_CLONED, f"clone {number}")
+
+
+@pytest.mark.parametrize("apart", [timedelta(0), -HOUR])
+async def test_what_outlasts_the_order_of_arrival_is_shown(store: Store, apart: timedelta) -> None:
+    """Of two reports of one device the second to be committed arrived at the same time, or earlier."""
+    await store.import_deployments([deployment(1)], START)
+    await store.commit([record(START + HOUR, [device(1)])])
+    odd = device(1, cloned(1), finding(Reason.LOCATION_UNPROVEN), standing=Standing.UNPROVEN)
+    await store.commit([record(START + HOUR + apart, [odd])])
+    kept = await store.get_device(pdi(1))
+    assert kept is not None
+    reasons = {each.finding.reason for each in kept.findings}
+    assert Reason.IDENTITY_CLONED in reasons
+    # Place is the newest report's to tell.
+    assert (Reason.LOCATION_UNPROVEN in reasons) is (apart == timedelta(0))
+    assert (kept.standing, kept.last_report_at) == (Standing.UNPROVEN, START + HOUR)
+
+
+async def test_evidence_over_every_budget_does_not_fill_the_disk(store: Store, store_path: Path) -> None:
+    refused = record(START, [], rejection=Rejection(Reason.LIMIT_EXCEEDED, "too much"))
+    large = replace(refused, attestation=replace(refused.attestation, claims=bytes(10_000_000)))
+    await store.commit([large])
+    with closing(sqlite3.connect(store_path)) as other:
+        row = other.execute("SELECT claims, reports, rejection_detail FROM attestations").fetchone()
+    assert row[:2] == (b"", b"")
+    assert hashlib.sha256(bytes(10_000_000)).hexdigest() in row[2]

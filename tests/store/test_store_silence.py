@@ -241,3 +241,18 @@ async def test_two_sweeps_at_once_tell_it_once(reported: Store, store_path: Path
     # Both may have looked before one of them wrote; whoever comes second finds nothing left.
     assert await other._write(lambda connection: open_silent(connection, silent_at)) == ()
     await other.close()
+
+
+async def test_time_in_which_somebody_was_turned_away_is_no_uptime(store: Store) -> None:
+    await store.import_deployments([deployment(1)], START)
+    await store.mark_alive("node-1", START)
+    await store.commit([record(START, [device(1)])])
+    license_allows = deployment(1).license.cadence + deployment(1).license.grace
+    half = license_allows / 2
+    await store.mark_alive("node-1", START + half, longest_pause=license_allows)
+    store.interrupt_uptime()
+    late = START + 2 * license_allows
+    await store.mark_alive("node-1", late, longest_pause=3 * license_allows)
+    assert await store.sweep_silent(late) == ()
+    await store.mark_alive("node-1", late + license_allows, longest_pause=3 * license_allows)
+    assert await store.sweep_silent(late + license_allows) == (pdi(1),)

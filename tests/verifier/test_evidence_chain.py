@@ -34,7 +34,8 @@ from tests.verifier.helpers_evidence import (
     usage,
 )
 from verifier.errors import EvidenceError, Reason, UsageError
-from verifier.evidence.chain import ChainVerifier, DeviceKind, TrustRoots, chain_id, verify_chain
+from verifier.evidence import chain as chain_module
+from verifier.evidence.chain import ChainVerifier, DeviceKind, TrustRoots, VerifiedChain, chain_id, verify_chain
 from verifier.limits import MAX_CERTIFICATE_BYTES
 from verifier.units import ChainId
 
@@ -446,3 +447,26 @@ def test_a_negative_serial_is_no_identity() -> None:
         Reason.CHAIN_MALFORMED,
         Reason.CHAIN_SIGNATURE_INVALID,
     }
+
+
+def test_a_bad_chain_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = make_chain()
+    verifier = ChainVerifier(TrustRoots(frozenset({b"another vendor's"})))
+    calls: list[Sequence[bytes]] = []
+
+    def counted(certificates: Sequence[bytes], roots: TrustRoots) -> VerifiedChain:
+        calls.append(certificates)
+        return verify_chain(certificates, roots)
+
+    monkeypatch.setattr(chain_module, "verify_chain", counted)
+    for _ in range(3):
+        with pytest.raises(EvidenceError) as caught:
+            verifier.verify(chain_id(chain.certificates), chain.certificates, NOW)
+        assert caught.value.reason is Reason.CHAIN_UNTRUSTED_ROOT
+    assert len(calls) == 1
+    # Bounded: the oldest refusal goes.
+    monkeypatch.setattr(chain_module, "MAX_REFUSED_CHAINS", 1)
+    for certificates in ([b"x"] * 5, chain.certificates, [b"y"] * 5, chain.certificates):
+        with pytest.raises(EvidenceError):
+            verifier.verify(chain_id(certificates), certificates, NOW)
+    assert len(verifier._refused) == 1

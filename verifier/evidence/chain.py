@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Self, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,11 +25,12 @@ from verifier.errors import (
     ChainMissingError,
     ChainSignatureInvalidError,
     ChainUntrustedRootError,
+    EvidenceError,
     LimitExceededError,
     UsageError,
 )
 from verifier.evidence.dice import OID_COMPOSITE_DEVICE_ID, OID_DICE_TCB_INFO, parse_composite_device_id, parse_tcb_info
-from verifier.limits import CHAIN_LENGTH, MAX_CACHED_CHAINS, MAX_CERTIFICATE_BYTES
+from verifier.limits import CHAIN_LENGTH, MAX_CACHED_CHAINS, MAX_CERTIFICATE_BYTES, MAX_REFUSED_CHAINS
 from verifier.signatures import P384Key, load_p384
 from verifier.units import ChainId, DeviceKeyId, Pdi
 
@@ -44,6 +45,7 @@ class DeviceKind(enum.IntEnum):
 
 _KIND_BY_SERIAL_PREFIX = {0x41: DeviceKind.GPU, 0x50: DeviceKind.SWITCH}  # docs/protocol.md I5
 _PDI_BYTES = 8
+Remembered = TypeVar("Remembered")
 _UNDERSTOOD_CRITICAL = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})  # docs/protocol.md I3
 
 
@@ -114,6 +116,7 @@ class ChainVerifier:
         self._roots = roots
         self._capacity = capacity
         self._verified: OrderedDict[ChainId, VerifiedChain] = OrderedDict()
+        self._refused: OrderedDict[ChainId, EvidenceError] = OrderedDict()
 
     def verify(self, named: ChainId, certificates: Sequence[bytes] | None, now: datetime) -> VerifiedChain:
         """Return what a chain says about its device.
@@ -132,10 +135,15 @@ class ChainVerifier:
                 raise ChainMissingError(f"chain {named.hex()[:16]} was not sent and is not known")
             if chain_id(certificates) != named:
                 raise ChainMissingError(f"the chain under {named.hex()[:16]} has another id")
-            verified = verify_chain(certificates, self._roots)
-            self._verified[named] = verified
-            if len(self._verified) > self._capacity:
-                self._verified.popitem(last=False)
+            if (refusal := self._refused.get(named)) is not None:
+                raise refusal.with_traceback(None)
+            try:
+                verified = verify_chain(certificates, self._roots)
+            except EvidenceError as error:
+                # Bytes and roots decide it, so it is decided once: a bad chain must not cost more than a good one.
+                _remember(self._refused, named, error.with_traceback(None), MAX_REFUSED_CHAINS)
+                raise
+            _remember(self._verified, named, verified, self._capacity)
         else:
             self._verified.move_to_end(named)
         # docs/protocol.md I3: validity is a question of now, so a cached chain is asked again.
@@ -145,6 +153,12 @@ class ChainVerifier:
                 f"not at {now:%Y-%m-%d}"
             )
         return verified
+
+
+def _remember(cache: OrderedDict[ChainId, Remembered], key: ChainId, value: Remembered, capacity: int) -> None:
+    cache[key] = value
+    if len(cache) > capacity:
+        cache.popitem(last=False)
 
 
 def verify_chain(certificates: Sequence[bytes], roots: TrustRoots) -> VerifiedChain:

@@ -35,6 +35,8 @@ _PIECE_DEGREES = 0.25
 
 _CRIMEA_WIKIDATA = "Q7835"
 CRIMEA = CountryCode("UA-43")
+MAX_KEPT_DISTANCES = 200_000
+"""About 60 MB: 250 sets of countries by 800 landmarks."""
 _ALWAYS_PROHIBITED = frozenset({CountryCode("HK"), CountryCode("MO"), CRIMEA})  # DESIGN §5, "The two questions"
 _PROHIBITED_GROUPS = frozenset({"D:5", "E:1", "E:2"})
 
@@ -117,7 +119,7 @@ class Atlas:
         self.version = version
         self._shapes = shapes
         self._boundaries: dict[frozenset[CountryCode], tuple[Vector, Vector]] = {}
-        self._distances: dict[tuple[Region, Position], RegionDistances] = {}
+        self._distances: dict[tuple[Countries, Position], RegionDistances] = {}
 
     @classmethod
     def parse(cls, borders: bytes, version: str) -> Self:
@@ -163,9 +165,13 @@ class Atlas:
         Raises:
             UsageError: The region names a country without a shape.
         """
+        if isinstance(region, SiteDisc):  # a few microseconds; there is nothing to keep
+            return self._measure(region, place)
         key = (region, place)
         found = self._distances.get(key)
         if found is None:
+            if len(self._distances) >= MAX_KEPT_DISTANCES:
+                self._distances.clear()
             found = self._distances[key] = self._measure(region, place)
         return found
 

@@ -1,4 +1,4 @@
-"""The daemon: sockets and timers of asyncio around `ranger`. DESIGN §5, "Timing measured here".
+"""The daemon: sockets and timers of asyncio around `ranger`.
 
 Everything runs on one thread of the plain asyncio loop; nothing else may hold the interpreter in this process, so there
 is no gRPC here, and the garbage collector runs only while no session is open.

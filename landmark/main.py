@@ -110,7 +110,7 @@ def _serve(settings: Config) -> None:
         sys.stdout.flush()
 
     try:
-        # The plain loop on purpose: DESIGN §5.
+        # The plain loop on purpose: uvloop's timers fire early.
         asyncio.run(serve_daemon(settings, key, on_ready))
     except OSError as error:
         typer.echo(f"trigpoint-landmark: {' '.join(settings.listen)}: {error.strerror}", err=True)

@@ -1,4 +1,4 @@
-"""Appraisal: from authentic facts to findings and standing (DESIGN §6).
+"""Appraisal: from authentic facts to findings and standing (docs/protocol.md §12).
 
 It collects every finding; nothing here decides what is authentic.
 """
@@ -34,7 +34,7 @@ SEVERITY: Mapping[Reason, Severity] = MappingProxyType(
         Reason.LOCATION_UNPROVEN: Severity.WARNING,
         # Unknown is not the same as tampered.
         Reason.REFERENCE_MISSING: Severity.WARNING,
-        # One odd counter opens a case; it is no violation yet (DESIGN §6).
+        # One odd counter opens a case; it is no violation yet (docs/protocol.md AP3).
         Reason.COUNTER_ROLLBACK: Severity.WARNING,
         Reason.IDENTITY_CLONED: Severity.WARNING,
         # A dropped range never accuses (docs/protocol.md R7).
@@ -78,7 +78,7 @@ def appraise_device(
     findings = [*_appraise_firmware(firmware), *_appraise_continuity(changes), *_appraise_ranges(voids)]
     standing: Standing | None = None
     proven = False
-    if report.kind is DeviceKind.GPU:  # switches are witnesses: no deployment, no standing (DESIGN §4)
+    if report.kind is DeviceKind.GPU:  # switches are witnesses: docs/protocol.md AP4
         if deployment is None:
             findings.append(finding(Reason.UNKNOWN_DEVICE, f"no deployment record names device {report.pdi.hex()}"))
         else:
@@ -163,7 +163,7 @@ def _appraise_place(deployment: Deployment, fix: Fix | None) -> list[Finding]:
     if fix is not None and fix.outside_prohibited is PlaceAnswer.REFUTED:
         found.append(finding(Reason.IN_PROHIBITED_DESTINATION, fix.explanation))
     answer = presence_answer(deployment.license.presence, fix)
-    # OUTSIDE_LICENSED_REGION suppresses the unproven ones (DESIGN §6).
+    # OUTSIDE_LICENSED_REGION suppresses it (docs/protocol.md AP2).
     if answer not in {PlaceAnswer.PROVEN, PlaceAnswer.REFUTED} and not found:
         why = "it has no range that counts, and no proven edge to a device that has" if fix is None else fix.explanation
         found.append(finding(Reason.LOCATION_UNPROVEN, why))

@@ -1,7 +1,7 @@
 """COSE_Sign1_Tagged with Ed25519, as strict as docs/protocol.md C3 asks.
 
 One protected header, no unprotected one, attached payload. By hand on cbor2: the libraries that were tried accept
-unknown `crit`, trailing bytes or a mismatched algorithm (DESIGN §9).
+unknown `crit`, trailing bytes or a mismatched algorithm (docs/dependencies.md).
 """
 
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ from verifier.units import Pdi
 
 @enum.unique
 class Presence(enum.IntEnum):
-    """Which question counts as presence (DESIGN: the two questions). Values equal `trigpoint.v1.Presence`."""
+    """Which question counts as presence (docs/protocol.md §11). Values equal `trigpoint.v1.Presence`."""
 
     SITE = 1
     COUNTRY = 2

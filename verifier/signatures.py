@@ -1,6 +1,6 @@
 """The two signature algorithms that evidence uses, each through its fastest library with `cryptography` as fallback.
 
-awscrt (AWS-LC) checks P-384 2.5 times as fast as `cryptography`, PyNaCl Ed25519 twice as fast (DESIGN §8, measured).
+awscrt (AWS-LC) checks P-384 2.5 times as fast as `cryptography`, PyNaCl Ed25519 twice as fast (measured).
 Tests hold the two libraries of each pair to the same answers. Allow-list: ECDSA P-384 with SHA-384 (FIPS 186-5),
 Ed25519 (RFC 8032); nothing else is checked here.
 """

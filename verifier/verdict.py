@@ -71,7 +71,7 @@ class DeviceVerdict:
         standing: None for a switch, which is a witness and has none.
         findings: Worst first.
         fix: What ranges show about its place; None without one.
-        presence_proven: The license's presence question is PROVEN at the physical grade.
+        presence_proven: The license's presence question is PROVEN.
         proven_edges: The devices at the other end of its proven edges, sorted.
         state: What to keep as its last accepted state.
         void_ranges: Its ranges that were dropped; they never accuse.

@@ -1,6 +1,6 @@
 """The verifier: one attestation and what the shell loaded for it, in; one verdict, out.
 
-Read `Verifier.verify` to understand the service. It keeps to docs/protocol.md and DESIGN's order: authentic first,
+Read `Verifier.verify` to understand the service. It keeps to docs/protocol.md. Authentic first,
 acceptable second. It does no I/O, reads no clock and draws no random number; time and records are arguments.
 
 Checks that a reader may expect here and that are made elsewhere: who the peer is and what it may do
@@ -139,19 +139,22 @@ class Verifier:
         # 7. Place. A fix extends along proven edges and no further.
         places = self._locate(reports, boards, ranges, inputs)
 
+        # 8. Continuity.
+        issued_at = inputs.challenge.issued_at
+        changes = {r.pdi: continuity.compare(r, boards, inputs.last.get(r.pdi), issued_at, inputs.now) for r in reports}
+
+        # 9. Appraisal.
         verdicts: list[DeviceVerdict] = []
         for device in reports:
             place = places.get(device.pdi, _NOWHERE)
             verdicts.append(
-                appraise.appraise_device(  # 9. Appraisal.
+                appraise.appraise_device(
                     report=device,
                     boards=boards,
                     firmware=firmware[device.pdi],
                     voids=(*ranges.voids_of(device.pdi), *place.not_counted),
                     fix=place.fix,
-                    changes=continuity.compare(  # 8. Continuity.
-                        device, boards, inputs.last.get(device.pdi), inputs.challenge.issued_at, inputs.now
-                    ),
+                    changes=changes[device.pdi],
                     deployment=inputs.deployments.get(device.pdi),
                     reporter_licensee=inputs.reporter_licensee,
                     now=inputs.now,

@@ -1,7 +1,7 @@
 """From evidence to verdict: load what the batch needs, verify, make it durable, answer. In this order.
 
 A verdict leaves only after its commit (docs/protocol.md A6). Verification runs inline, on the loop's own thread: awscrt
-holds the interpreter lock, so a thread would gain nothing (DESIGN §8). The loop breathes between two attestations. A
+holds the interpreter lock, so a thread would gain nothing (measured). The loop breathes between two attestations. A
 store fault leaves as `StoreUnavailableError` and never becomes a verdict.
 """
 

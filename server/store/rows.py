@@ -99,7 +99,8 @@ def finding_of(row: Row[Any]) -> OpenFinding:
 def visible(findings: Iterable[OpenFinding]) -> tuple[OpenFinding, ...]:
     """Return what a reader sees of a device's open findings, worst first.
 
-    While a device is silent, that its place is unproven follows from the silence and is not told besides (DESIGN §6).
+    While a device is silent, that its place is unproven follows from it and is not told besides
+    (docs/protocol.md AP5).
     """
     standing = list(findings)
     if any(stands.finding.reason is Reason.SILENT for stands in standing):

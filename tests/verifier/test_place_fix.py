@@ -1,4 +1,4 @@
-"""The rule of DESIGN §5: which discs settle a question, how many it takes, and what speaks against it."""
+"""The rule of docs/protocol.md §11: which discs settle a question, how many it takes, and what speaks against it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -36,6 +36,8 @@ from verifier.place.fix import (
     Fix,
     PlaceAnswer,
     PlacePolicy,
+    _excludes,
+    _within,
     check_landmark_counts,
     least_violations,
     locate,
@@ -44,8 +46,8 @@ from verifier.place.fix import (
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.ranging import VerifiedRange
-from verifier.place.regions import Region, SiteDisc
-from verifier.units import Domain, Nanoseconds
+from verifier.place.regions import Region, RegionDistances, SiteDisc
+from verifier.units import Domain, Kilometers, Nanoseconds
 
 PROVEN, INDICATED, REFUTED, UNPROVEN = PlaceAnswer
 SITE = SiteDisc("Tuas", SINGAPORE, 500.0)
@@ -534,13 +536,32 @@ def test_a_refutation_is_explained_by_those_that_may_accuse() -> None:
     assert "c0" not in fix.explanation
 
 
+def test_an_answer_is_explained_by_those_alone_that_show_it() -> None:
+    a, b, c = near(FRANKFURT, 3, "e")
+    fix = fix_of([*discs([a, b], 100), ranged(c, 15_000)])
+    assert fix.in_licensed_region is REFUTED
+    assert "e2" not in fix.explanation.split(" The nearest prohibited")[0]
+    a, b, c = near(SINGAPORE, 3, "s")
+    fix = fix_of([*discs([a, b], 100), ranged(c, 3000)])
+    assert fix.in_licensed_region is PROVEN
+    assert "s2" not in fix.explanation
+    a, b, c = near(BEIJING, 3, "c")
+    fix = fix_of([*discs([a, b], 100), ranged(c, 3000)])
+    assert fix.outside_prohibited is REFUTED
+    assert "c2" not in fix.explanation.split(" away from them. ")[1]
+    a, b = near(Position(-25, 134), 2, "au")
+    fix = fix_of([ranged(replace(a, virtual_machine=True), 90), ranged(b, 100)], countries("AU"))
+    assert fix.in_licensed_region is PROVEN
+    assert "au0 heard" in fix.explanation  # a virtual machine may prove a country
+
+
 def test_an_open_question_is_explained_by_the_two_smallest_discs() -> None:
     a, b, c = near(SINGAPORE, 3, "s")
     fix = fix_of([ranged(c, 5000), ranged(a, 3000), ranged(b, 4000)])
     assert (fix.in_licensed_region, fix.outside_prohibited) == (UNPROVEN, UNPROVEN)
     assert f"s0 heard the device in {rtt_for(3000) / 1e6:.2f} ms, so it is within 3,000 km of it; s1" in fix.explanation
     assert "s2" not in fix.explanation
-    assert "nor apart from it for 2 independent landmark domains." in fix.explanation
+    assert "it takes 2 independent landmark domains." in fix.explanation
     assert "prohibited" not in fix.explanation
 
 
@@ -680,6 +701,13 @@ def test_witnesses_of_one_merged_domain_count_once() -> None:
 def test_prohibited_destinations_need_a_shape() -> None:
     with pytest.raises(UsageError, match="XX"):
         PlacePolicy(atlas(), countries("CN", "XX"), "test")
+
+
+def test_a_disc_that_just_touches_a_border_settles_nothing() -> None:
+    touching, apart = RegionDistances(Kilometers(15), Kilometers(15)), RegionDistances(Kilometers(16), Kilometers(16))
+    for settles in (_excludes, _within):
+        assert not settles(Kilometers(10), touching, 5.0)
+        assert settles(Kilometers(10), apart, 5.0)
 
 
 def test_a_site_proof_does_not_name_virtual_machines() -> None:

@@ -1,4 +1,4 @@
-"""The promise of DESIGN §2: any delay, and any f wrong domains, neither accuse nor acquit.
+"""The promise of docs/threat-model.md: any delay, and any f wrong domains, neither accuse nor acquit.
 
 Devices stand at places that are known here. Every honest landmark times them over the WGS 84 ellipsoid with a clock
 that is off by what is allowed, from a position that is off by what it admits, while the device moves as fast as a truck

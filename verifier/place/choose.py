@@ -2,7 +2,7 @@
 
 The license's region and the caller's randomness choose, never what the host says. Step 1 asks those nearest the
 licensed region, step 2 a random spread of the world, later steps those nearest the smallest disc found so far. An
-adversary who cannot foresee the spread cannot prepare for it (DESIGN §5, "Which landmarks"). The choice affects what
+adversary who cannot foresee the spread cannot prepare for it (docs/protocol.md PL8). The choice affects what
 can be settled, never what is true.
 """
 
@@ -18,7 +18,7 @@ from verifier.place.regions import Region
 from verifier.units import LandmarkKeyId
 
 NEAREST = 5
-"""Those nearest a site prove "inside"; five are enough (DESIGN §5)."""
+"""Those nearest a site prove "inside"; five are enough (docs/protocol.md PL8)."""
 
 SPREAD = 4
 """Places on Earth that are far from each other and from the site: one of them is near wherever the device may be."""

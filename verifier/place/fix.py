@@ -1,4 +1,4 @@
-"""From ranges to answers: discs, and the rule of DESIGN §5 on the two questions of place.
+"""From ranges to answers: discs, and the rule on the two questions of place (docs/protocol.md §11).
 
 Each range says: the device is within this radius of this landmark. Every failure domain is represented by its smallest
 disc; at most f domains are wrong. What one disc alone shows is settled here from two precomputed distances; what only
@@ -29,14 +29,11 @@ from verifier.place.regions import Atlas, Countries, Region, RegionDistances, Si
 from verifier.units import Domain, Kilometers, LandmarkId, Nanoseconds, Pdi
 
 LIGHT_KM_PER_MS = 299.792458
-FIBRE_SHARE = 2 / 3
-"""Speed in fibre over speed in vacuum; an assumption, wrong for 2 % of clean real targets, so it never proves."""
-
 CLOCK_WIDENING = 1 + 200e-6
 """Landmark clocks are good to 200 ppm (docs/protocol.md R5)."""
 
 MOVEMENT_KM_PER_S = 0.03
-"""A truck's speed: a fix says where the device was at some instant of the challenge's life (DESIGN §5)."""
+"""A truck's speed: a fix says where the device was at some instant of the challenge's life (docs/protocol.md PL1)."""
 
 _ROUNDING_RADIANS = 1e-9
 """6 mm: a crossing of two circles lies on both, whatever rounding says. Far below the clock's widening."""
@@ -91,7 +88,7 @@ class PlacePolicy:
 
     @property
     def demonstration(self) -> bool:
-        """Whether verdicts under this policy must say: not for accusation (DESIGN §5)."""
+        """Whether verdicts under this policy must say: not for accusation (docs/protocol.md PL3)."""
         return self.audited_within is None or self.standing_for < timedelta(days=1)
 
 
@@ -103,7 +100,7 @@ class DiscUse:
         landmark_id: Whose disc.
         domain: Its failure domain.
         rtt_ns: As the landmark signed it.
-        radius_km: At the physical grade, with every widening.
+        radius_km: With every widening (docs/protocol.md PL1).
         licensed_region_km: From the landmark to the licensed region; 0 inside it.
         prohibited_km: From the landmark to the nearest prohibited destination; 0 inside one.
         excludes_licensed_region: No point of the disc is in the licensed region.
@@ -168,7 +165,7 @@ def physical_radius_km(rtt_ns: int, lifetime: timedelta, uncertainty_km: float) 
 def check_landmark_counts(
     landmark: Landmark, registry: LandmarkRegistry, policy: PlacePolicy, licensee: str, now: datetime
 ) -> None:
-    """Check that a landmark counts at all (DESIGN §5, "A landmark counts").
+    """Check that a landmark counts at all (docs/protocol.md PL3).
 
     Raises:
         LandmarkUnknownError: Its record does not cover `now`.
@@ -307,7 +304,7 @@ def _answer_outside_prohibited(discs: Sequence[DiscUse], violations: int, policy
 
 
 def _answer(proving: int, refuting: int, violations: int, policy: PlacePolicy) -> PlaceAnswer:
-    """Apply the rule of DESIGN §5 to counts of discs that settle a question alone.
+    """Apply docs/protocol.md PL6 to counts of discs that settle a question alone.
 
     depth(not X) is at least the number of discs within X, and depth(X) at least the number that exclude X.
     """
@@ -347,7 +344,7 @@ def _explain(
         sentences.append(f"{_heard(used)} All of that lies in the licensed region, {region}.")
     else:
         sentences.append(
-            f"{_heard(discs[:2])} That neither lies within the licensed region, {region}, nor apart from it for "
+            f"{_heard(discs[:2])} That neither proves nor excludes the licensed region, {region}: it takes "
             f"{policy.tolerated_domains + 1} independent landmark domains."
         )
     if outside is PlaceAnswer.REFUTED:

@@ -1,8 +1,8 @@
 """Distances on the sphere, and the bounds that make them safe for the real Earth.
 
-All geometry is on a sphere of R = 6371 km. On WGS 84 a distance differs from the sphere's by up to 0.562 % (DESIGN §5),
-so a radius that comes from a measured time is widened by `ELLIPSOID_WIDENING` before it is compared with distances of
-this module.
+All geometry is on a sphere of R = 6371 km. On WGS 84 a distance differs from the sphere's by up to 0.562 %, so a radius
+that comes from a measured time is widened by `ELLIPSOID_WIDENING` before it is compared with distances of this module
+(docs/protocol.md PL1).
 """
 
 import math
@@ -19,7 +19,7 @@ HALF_CIRCUMFERENCE_KM = math.pi * EARTH_RADIUS_KM
 """No two places are further apart."""
 
 ELLIPSOID_WIDENING = 1.00562
-"""A WGS 84 distance is at most this many times the sphere's, and at least its inverse (DESIGN §5)."""
+"""A WGS 84 distance is at most this many times the sphere's, and at least its inverse (docs/protocol.md PL1)."""
 
 Vector = NDArray[np.float64]
 """Unit vectors, shape (3,) or (n, 3)."""

@@ -1,4 +1,4 @@
-"""Landmarks, their failure domains, and when a landmark counts (DESIGN §5, "A landmark counts").
+"""Landmarks, their failure domains, and when a landmark counts (docs/protocol.md PL2, PL3).
 
 Landmarks of one operator or one hoster can be wrong together; domains merge transitively over the whole registry. How
 landmarks audit each other is not here.
@@ -125,7 +125,7 @@ class LandmarkRegistry:
     def belongs_to(self, landmark: Landmark, party: str) -> bool:
         """Whether a party, such as the licensee, runs or houses the landmark or one of its domain.
 
-        Then it cannot speak for or against that party (DESIGN §2).
+        Then it cannot speak for or against that party (docs/protocol.md PL3).
         """
         domain = self._domains[landmark.landmark_id]
         name = _party(party)

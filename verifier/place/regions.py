@@ -37,7 +37,7 @@ _CRIMEA_WIKIDATA = "Q7835"
 CRIMEA = CountryCode("UA-43")
 MAX_KEPT_DISTANCES = 200_000
 """About 60 MB: 250 sets of countries by 800 landmarks."""
-_ALWAYS_PROHIBITED = frozenset({CountryCode("HK"), CountryCode("MO"), CRIMEA})  # DESIGN §5, "The two questions"
+_ALWAYS_PROHIBITED = frozenset({CountryCode("HK"), CountryCode("MO"), CRIMEA})  # docs/protocol.md PL7
 _PROHIBITED_GROUPS = frozenset({"D:5", "E:1", "E:2"})
 
 _Ring = NDArray[np.float64]  # (n, 2) longitude, latitude, degrees; first point not repeated
@@ -203,7 +203,7 @@ class Atlas:
 
 
 def parse_prohibited(country_groups: bytes) -> Countries:
-    """Return the prohibited destinations of DESIGN §5 from a CSV of country groups.
+    """Return the prohibited destinations (docs/protocol.md PL7) from a CSV of country groups.
 
     Columns: group, iso2, as_of, source, sureness.
 

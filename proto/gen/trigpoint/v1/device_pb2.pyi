@@ -55,15 +55,15 @@ class _StandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Standing.Val
     STANDING_UNSPECIFIED: _Standing.ValueType  # 0
     """A switch, which has no standing."""
     STANDING_COMPLIANT: _Standing.ValueType  # 1
-    """Authentic, known firmware, presence proven as its license asks, nothing found."""
+    """Authentic, known firmware, presence proven as its license asks, nothing found but notices."""
     STANDING_UNPROVEN: _Standing.ValueType  # 2
-    """Nothing speaks against it, but not all that its license asks is proven. Also a deployed device before its first report."""
+    """No violation, but something is open: place not proven, no reference values, odd counters. Also before its first report."""
     STANDING_SILENT: _Standing.ValueType  # 3
     """No verified report for cadence + grace."""
     STANDING_VIOLATION: _Standing.ValueType  # 4
     """At least one finding that breaks the license."""
     STANDING_UNLICENSED: _Standing.ValueType  # 5
-    """No deployment record names it."""
+    """No deployment record names it, whatever else was found."""
 
 class Standing(_Standing, metaclass=_StandingEnumTypeWrapper):
     """How a deployed device stands, from its findings."""
@@ -71,15 +71,15 @@ class Standing(_Standing, metaclass=_StandingEnumTypeWrapper):
 STANDING_UNSPECIFIED: Standing.ValueType  # 0
 """A switch, which has no standing."""
 STANDING_COMPLIANT: Standing.ValueType  # 1
-"""Authentic, known firmware, presence proven as its license asks, nothing found."""
+"""Authentic, known firmware, presence proven as its license asks, nothing found but notices."""
 STANDING_UNPROVEN: Standing.ValueType  # 2
-"""Nothing speaks against it, but not all that its license asks is proven. Also a deployed device before its first report."""
+"""No violation, but something is open: place not proven, no reference values, odd counters. Also before its first report."""
 STANDING_SILENT: Standing.ValueType  # 3
 """No verified report for cadence + grace."""
 STANDING_VIOLATION: Standing.ValueType  # 4
 """At least one finding that breaks the license."""
 STANDING_UNLICENSED: Standing.ValueType  # 5
-"""No deployment record names it."""
+"""No deployment record names it, whatever else was found."""
 Global___Standing: _TypeAlias = Standing  # noqa: Y015
 
 class _Severity:

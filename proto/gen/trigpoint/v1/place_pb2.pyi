@@ -30,9 +30,9 @@ class _PlaceAnswerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlaceAnsw
     PLACE_ANSWER_PROVEN: _PlaceAnswer.ValueType  # 1
     """True even if any f failure domains are wrong."""
     PLACE_ANSWER_INDICATED: _PlaceAnswer.ValueType  # 2
-    """Would be proven at the fibre grade, or if no domain were wrong. Advice; counts for no license."""
+    """Would be proven if every landmark were trusted (f = 0). Advice; counts for no license."""
     PLACE_ANSWER_REFUTED: _PlaceAnswer.ValueType  # 3
-    """False even if any f failure domains are wrong: f + 1 domains each alone exclude it."""
+    """False even if any f failure domains are wrong: v* + f + 1 domains each alone exclude it (docs/protocol.md PL6)."""
     PLACE_ANSWER_UNPROVEN: _PlaceAnswer.ValueType  # 4
     """Neither."""
 
@@ -44,9 +44,9 @@ PLACE_ANSWER_UNSPECIFIED: PlaceAnswer.ValueType  # 0
 PLACE_ANSWER_PROVEN: PlaceAnswer.ValueType  # 1
 """True even if any f failure domains are wrong."""
 PLACE_ANSWER_INDICATED: PlaceAnswer.ValueType  # 2
-"""Would be proven at the fibre grade, or if no domain were wrong. Advice; counts for no license."""
+"""Would be proven if every landmark were trusted (f = 0). Advice; counts for no license."""
 PLACE_ANSWER_REFUTED: PlaceAnswer.ValueType  # 3
-"""False even if any f failure domains are wrong: f + 1 domains each alone exclude it."""
+"""False even if any f failure domains are wrong: v* + f + 1 domains each alone exclude it (docs/protocol.md PL6)."""
 PLACE_ANSWER_UNPROVEN: PlaceAnswer.ValueType  # 4
 """Neither."""
 Global___PlaceAnswer: _TypeAlias = PlaceAnswer  # noqa: Y015
@@ -122,7 +122,7 @@ class Disc(_message.Message):
     rtt_ns: _builtins.int
     """Least round trip, nanoseconds, as the landmark signed it."""
     radius_km: _builtins.float
-    """Radius at the physical grade, kilometers, with every widening."""
+    """Radius, kilometers, with every widening (docs/protocol.md PL1)."""
     licensed_region_km: _builtins.float
     """Great-circle distance from the landmark to the licensed region, kilometers; 0 inside it."""
     prohibited_km: _builtins.float

@@ -59,9 +59,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_PDI_MISMATCH: _Reason.ValueType  # 17
     """Rejection: a switch reports another PDI than its chain."""
     REASON_OUTSIDE_LICENSED_REGION: _Reason.ValueType  # 101
-    """Finding: f + 1 landmark domains each exclude the licensed region, at the physical grade."""
+    """Finding: v* + f + 1 landmark domains each alone exclude the licensed region (docs/protocol.md PL6)."""
     REASON_IN_PROHIBITED_DESTINATION: _Reason.ValueType  # 102
-    """Finding: f + 1 landmark domains each place the device in prohibited destinations, at the physical grade."""
+    """Finding: v* + f + 1 landmark domains each alone place the device in prohibited destinations (docs/protocol.md PL6)."""
     REASON_LOCATION_UNPROVEN: _Reason.ValueType  # 103
     """Finding: the license's presence question is neither proven nor refuted. It is not a claim that the device is elsewhere."""
     REASON_IDENTITY_CLONED: _Reason.ValueType  # 105
@@ -151,9 +151,9 @@ REASON_FWID_MISMATCH: Reason.ValueType  # 16
 REASON_PDI_MISMATCH: Reason.ValueType  # 17
 """Rejection: a switch reports another PDI than its chain."""
 REASON_OUTSIDE_LICENSED_REGION: Reason.ValueType  # 101
-"""Finding: f + 1 landmark domains each exclude the licensed region, at the physical grade."""
+"""Finding: v* + f + 1 landmark domains each alone exclude the licensed region (docs/protocol.md PL6)."""
 REASON_IN_PROHIBITED_DESTINATION: Reason.ValueType  # 102
-"""Finding: f + 1 landmark domains each place the device in prohibited destinations, at the physical grade."""
+"""Finding: v* + f + 1 landmark domains each alone place the device in prohibited destinations (docs/protocol.md PL6)."""
 REASON_LOCATION_UNPROVEN: Reason.ValueType  # 103
 """Finding: the license's presence question is neither proven nor refuted. It is not a claim that the device is elsewhere."""
 REASON_IDENTITY_CLONED: Reason.ValueType  # 105

@@ -103,7 +103,7 @@ class HostStream:
             elif kind == "verdicts":
                 self._take_verdicts(response.verdicts)
             else:
-                self._log.warning("unknown message")  # a newer server; docs/protocol.md §9 lets it say more later
+                self._log.warning("unknown message")  # a newer server; docs/protocol.md A7
 
     async def _write(self) -> None:
         # One task writes: a write that is cancelled halfway would cancel the whole call.

@@ -92,8 +92,8 @@ def compare(
     unseated = bool(state.board) and boards.unseated(report.pdi)
     switches = boards.edges[report.pdi]
     other_board = switches if state.board and switches.isdisjoint(state.board) else frozenset[Pdi]()
-    # Its own board stays the one it was accepted on, until a swap is recorded. It is learned edge by edge: a switch
-    # that did not report last time is no change.
+    # docs/protocol.md AP6: its own board stays the one it was accepted on, until a swap is recorded. It is learned edge
+    # by edge: a switch that did not report last time is no change.
     board = state.board if other_board else state.board | switches
     return Changes(oddity, pair, other_board, unseated and state.unseated, DeviceState(highest, board, unseated))
 

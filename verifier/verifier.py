@@ -1,7 +1,7 @@
 """The verifier: one attestation and what the shell loaded for it, in; one verdict, out.
 
-Read `Verifier.verify` to understand the service. It keeps to docs/protocol.md. Authentic first,
-acceptable second. It does no I/O, reads no clock and draws no random number; time and records are arguments.
+Read `Verifier.verify` to understand the service. It keeps to docs/protocol.md; authentic first, acceptable second (AP1).
+It does no I/O, reads no clock and draws no random number; time and records are arguments.
 
 Checks that a reader may expect here and that are made elsewhere: who the peer is and what it may do
 (server/rpc/access.py), that a challenge is spent once (server/intake/challenges.py), that two workers do not both
@@ -113,7 +113,7 @@ class Verifier:
             return _rejected(attestation, inputs, error)
         nonce = claims.requester_nonce(attestation.claims)
 
-        # 3. Reports. One bad report does not hide the others.
+        # 3. Reports. One bad report does not hide the others (docs/protocol.md CL5).
         reports: list[DeviceReport] = []
         refused: list[ReportRejection] = []
         for index, unverified in enumerate(attestation.reports):

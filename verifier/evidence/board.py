@@ -19,7 +19,7 @@ class Boards:
     Attributes:
         edges: Device to the devices at the other end of its proven edges; every reporting device has an entry.
         group: Device to all devices that proven edges join it to, itself included.
-        named: Device to the devices that its report names.
+        named: Device to the devices that its report names; these have not attested thereby (docs/protocol.md B3).
         switches: The switches that report.
     """
 

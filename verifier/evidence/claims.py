@@ -116,7 +116,7 @@ def verify_binding(claims: Claims, host_id: str, challenge: Challenge, report_co
         DeviceListMismatchError: They list more or fewer devices than report (docs/protocol.md CL2).
         DeviceRepeatedError: They list a device twice (docs/protocol.md CL2).
     """
-    if claims.nonce != challenge or claims.host_id != host_id:  # RFC 9711 §4.1
+    if claims.nonce != challenge or claims.host_id != host_id:  # RFC 9711 §4.1, docs/protocol.md CL4
         raise ChallengeUnknownError("the claims answer another challenge or speak of another host")
     if len(claims.devices) != report_count:
         raise DeviceListMismatchError(f"{len(claims.devices)} devices are listed and {report_count} report")

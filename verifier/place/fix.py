@@ -209,7 +209,7 @@ def locate(
     Returns:
         The fix, None when no range counts; and the ranges that do not count, each with why.
     """
-    smallest: dict[Domain, tuple[Kilometers, VerifiedRange]] = {}
+    smallest: dict[Domain, tuple[Kilometers, VerifiedRange]] = {}  # docs/protocol.md PL4
     dropped: list[tuple[VerifiedRange, RangeError]] = []
     for verified in ranges:
         try:
@@ -264,7 +264,7 @@ def _use(
     landmark = verified.landmark
     licensed = policy.atlas.distances(region, landmark.position)
     prohibited = policy.atlas.distances(policy.prohibited, landmark.position)
-    # A site's disc is exact; only drawn borders need the margin.
+    # docs/protocol.md PL5: a site's disc is exact; only drawn borders need the margin.
     margin = 0.0 if isinstance(region, SiteDisc) else policy.border_margin_km
     return DiscUse(
         landmark_id=landmark.landmark_id,

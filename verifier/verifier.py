@@ -1,6 +1,6 @@
 """The verifier: one attestation and what the shell loaded for it, in; one verdict, out.
 
-Read `Verifier.verify` to understand the service. It keeps to docs/protocol.md; authentic first, acceptable second (AP1).
+Read `Verifier.verify` to understand the service. It keeps to docs/protocol.md: authentic first, then acceptable (AP1).
 It does no I/O, reads no clock and draws no random number; time and records are arguments.
 
 Checks that a reader may expect here and that are made elsewhere: who the peer is and what it may do

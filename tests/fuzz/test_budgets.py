@@ -272,6 +272,7 @@ BOUNDS_OF_SIGNED_VALUES = {
     "MIN_ACCEPTED_ROUNDS": "a rule on a value that a landmark signed (R5)",
     "MAX_ROUNDS": "a rule on a value that a landmark signed (R3)",
     "MAX_CACHED_CHAINS": "bounds memory; tests/verifier/test_evidence_chain.py",
+    "MAX_REFUSED_CHAINS": "bounds memory; tests/verifier/test_evidence_chain.py",
 }
 
 

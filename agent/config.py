@@ -1,11 +1,13 @@
 """The agent's configuration: one frozen tree, checked whole at start, unknown keys refused, secrets only as paths."""
 
 import ipaddress
+import ssl
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from agent.claims import Location
 
@@ -134,8 +136,39 @@ def load_config(path: Path | None, flags: dict[str, dict[str, object] | object])
     try:
         return AgentConfig.model_validate(tree)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, item['loc'])) or 'configuration'}: {item['msg']}" for item in error.errors())
+        lines = (f"{'.'.join(map(str, item['loc'])) or 'configuration'}: {_said(item)}" for item in error.errors())
         raise ConfigError("; ".join(lines)) from error
+
+
+def check_files(server: ServerConfig) -> None:
+    """Check at start that the TLS files can be used; later the runner reads them anew at each connection.
+
+    Raises:
+        ConfigError: A file that is missing or cannot be read, or is no certificate with its key.
+    """
+    if server.ca is None or server.cert is None or server.key is None:
+        return  # plaintext
+    for name, path in (("ca", server.ca), ("cert", server.cert), ("key", server.key)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"server.{name}: {path}: {error.strerror}") from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(server.ca)
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        raise ConfigError(f"server.ca: {server.ca}: no certificates can be read from it") from error
+    try:
+        context.load_cert_chain(server.cert, server.key, password="")  # an encrypted key fails, and asks nobody
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"server.cert, server.key: {server.cert} and {server.key}: not a certificate with its key"
+        ) from error
+
+
+def _said(problem: ErrorDetails) -> str:
+    words = {"extra_forbidden": "unknown key", "missing": "is missing"}
+    return words.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
 
 
 def is_loopback(target: str) -> bool:

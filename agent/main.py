@@ -13,7 +13,7 @@ from typing import Annotated, assert_never
 import typer
 
 from agent.backoff import Backoff
-from agent.config import AgentConfig, ConfigError, load_config
+from agent.config import AgentConfig, ConfigError, check_files, load_config
 from agent.runner import Runner
 from agent.sources.base import Source
 from agent.sources.emulator import EmulatorSource
@@ -58,6 +58,7 @@ def run(
     }
     try:
         tree = load_config(config, flags)
+        check_files(tree.server)
     except ConfigError as error:
         typer.echo(f"trigpoint-agent: {error}", err=True)
         raise typer.Exit(2) from error

@@ -26,8 +26,13 @@ def enum_name(name: Callable[[E], str], value: E, prefix: str) -> str:
         return str(int(value))
 
 
+def set_enum_name(name: Callable[[E], str], value: E, prefix: str) -> str | None:
+    """Return an enum value's name without its prefix; None for the value that means not set."""
+    return enum_name(name, value, prefix) if value else None
+
+
 def standing_name(standing: device_pb2.Standing.ValueType) -> str:
-    """Return `COMPLIANT` and so on; `UNSPECIFIED` for a switch."""
+    """Return `COMPLIANT` and so on."""
     return enum_name(device_pb2.Standing.Name, standing, "STANDING_")
 
 
@@ -60,20 +65,21 @@ def device(message: device_pb2.Device) -> Json:
     """Return a device."""
     return {
         "pdi": pdi_of(message.name),
-        "kind": kind_name(message.kind),
-        "device_key_id": message.device_key_id.hex(),
-        "license_number": message.license_number,
-        "licensee": message.licensee,
-        "licensed_region": message.licensed_region,
-        "standing": standing_name(message.standing),
+        "kind": set_enum_name(device_pb2.DeviceKind.Name, message.kind, "DEVICE_KIND_"),
+        "device_key_id": message.device_key_id.hex() or None,
+        "license_number": message.license_number or None,
+        "licensee": message.licensee or None,
+        "licensed_region": message.licensed_region or None,
+        # A switch is a witness and has no standing.
+        "standing": set_enum_name(device_pb2.Standing.Name, message.standing, "STANDING_"),
         "findings": [finding(entry) for entry in message.findings],
-        "host_id": message.host_id,
-        "model": message.model,
-        "firmware": message.firmware,
+        "host_id": message.host_id or None,
+        "model": message.model or None,
+        "firmware": message.firmware or None,
         "last_report_time": time_of(message, "last_report_time"),
         "last_proof_time": time_of(message, "last_proof_time"),
         "last_fix": fix(message.last_fix) if message.HasField("last_fix") else None,
-        "last_attestation": message.last_attestation.hex(),
+        "last_attestation": message.last_attestation.hex() or None,
         "change_number": message.change_number,
     }
 
@@ -91,17 +97,17 @@ def finding(message: device_pb2.Finding) -> Json:
 def fix(message: place_pb2.Fix) -> Json:
     """Return a fix with its discs."""
     return {
-        "ranged_by": message.ranged_by.hex(),
-        "assurance": enum_name(place_pb2.Assurance.Name, message.assurance, "ASSURANCE_"),
-        "in_licensed_region": answer_name(message.in_licensed_region),
-        "outside_prohibited": answer_name(message.outside_prohibited),
+        "ranged_by": message.ranged_by.hex() or None,
+        "assurance": set_enum_name(place_pb2.Assurance.Name, message.assurance, "ASSURANCE_"),
+        "in_licensed_region": _set_answer(message.in_licensed_region),
+        "outside_prohibited": _set_answer(message.outside_prohibited),
         "discs": [disc(entry) for entry in message.discs],
         "tolerated_domains": message.tolerated_domains,
         "least_violations": message.least_violations,
         "border_margin_km": message.border_margin_km,
-        "borders_version": message.borders_version,
-        "prohibited_version": message.prohibited_version,
-        "explanation": message.explanation,
+        "borders_version": message.borders_version or None,
+        "prohibited_version": message.prohibited_version or None,
+        "explanation": message.explanation or None,
         "demonstration": message.demonstration,
     }
 
@@ -110,7 +116,7 @@ def disc(message: place_pb2.Disc) -> Json:
     """Return a landmark's disc."""
     return {
         "landmark_id": message.landmark_id,
-        "domain": message.domain,
+        "domain": message.domain or None,
         "rtt_ns": message.rtt_ns,
         "radius_km": finite(message.radius_km),
         "licensed_region_km": finite(message.licensed_region_km),
@@ -132,15 +138,15 @@ def landmark(message: landmark_pb2.Landmark) -> Json:
         "latitude": message.latitude,
         "longitude": message.longitude,
         "uncertainty_km": message.uncertainty_km,
-        "survey_method": message.survey_method,
+        "survey_method": message.survey_method or None,
         "virtual_machine": message.virtual_machine,
         "endpoints": list(message.endpoints),
         "revision": message.revision,
         "revise_time": time_of(message, "revise_time"),
         "valid_from": time_of(message, "valid_from"),
         "valid_until": time_of(message, "valid_until"),
-        "domain": message.domain,
-        "country": message.country,
+        "domain": message.domain or None,
+        "country": message.country or None,
     }
 
 
@@ -153,7 +159,7 @@ def deployment_import(message: licensing_pb2.ImportDeploymentsResponse) -> Json:
         "unchanged_count": message.unchanged_count,
         "error_count": message.error_count,
         "errors": [
-            {"row": entry.row, "field": entry.field, "value": entry.value, "message": entry.message}
+            {"row": entry.row, "field": entry.field or None, "value": entry.value, "message": entry.message}
             for entry in message.errors
         ],
         "validate_only": message.validate_only,
@@ -168,6 +174,10 @@ def landmark_import(message: landmark_pb2.ImportLandmarksResponse, *, validate_o
         "unchanged_count": message.unchanged_count,
         "validate_only": validate_only,
     }
+
+
+def _set_answer(answer: place_pb2.PlaceAnswer.ValueType) -> str | None:
+    return answer_name(answer) if answer else None
 
 
 def finite(value: float) -> float | None:

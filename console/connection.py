@@ -14,6 +14,7 @@ import grpc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from console.exits import CommandError, ExitCode
+from console.problems import said
 
 DEFAULT_FILE = Path("~/.config/trigpoint/config.toml")
 CHANNEL_OPTIONS = [("grpc.max_receive_message_length", 64 << 20)]  # a page of 1,000 devices with fixes is a few MB
@@ -102,7 +103,7 @@ def _with_file(options: ConnectionOptions) -> ConnectionOptions:
     try:
         found = SettingsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {said(item)}" for item in error.errors())
         raise _unusable(f"{path}: {problems}") from error
     except (OSError, ValueError) as error:
         raise _unusable(f"{path}: {error}") from error
@@ -130,7 +131,7 @@ def _credentials(ca: Path, cert: Path, key: Path) -> grpc.ChannelCredentials:
     except (OSError, ValueError) as error:
         raise _unusable(f"--ca {ca}: no certificates can be read from it: {error}") from error
     try:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, password="")  # an encrypted key fails, and asks nobody
     except (OSError, ValueError) as error:
         raise _unusable(f"--cert {cert}, --key {key}: not a certificate with its key: {error}") from error
     return grpc.ssl_channel_credentials(ca.read_bytes(), key.read_bytes(), cert.read_bytes())

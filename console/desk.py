@@ -95,7 +95,8 @@ def with_desk(command: Callable[Concatenate[Desk, P], None]) -> Callable[..., No
         earlier = context.obj if isinstance(context.obj, GlobalOptions) else GlobalOptions()
         with reported(server or ""):
             connection = connect(given.over(earlier.connection))
-        with reported(connection.target), connection.channel() as channel:
+        without_tls = connection.credentials is None
+        with reported(connection.target, plaintext=without_tls), connection.channel() as channel:
             desk = _desk(connection.target, channel, as_json=as_json or earlier.json)
             command(desk, **own)  # type: ignore[call-arg, arg-type]  # Typer checked `own` against the signature
 

@@ -75,8 +75,12 @@ def watch_devices(desk: Desk, *, filter_: FilterOption = "", standing: StandingO
     With --json: one JSON object a line for everything that the server sends.
     """
     known: dict[str, device_pb2.Device] = {}
+    first = True
     try:
         for response in _changes(desk, _filter(filter_, standing)):
+            if first and not response.devices:
+                desk.err.print("0 devices match; watching")
+            first = False
             _show(desk, response, known)
     except KeyboardInterrupt:
         return

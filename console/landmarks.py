@@ -13,6 +13,7 @@ from trigpoint.v1 import landmark_pb2
 from console import as_json, render
 from console.desk import CALL_TIMEOUT_S, Desk, with_desk
 from console.exits import CommandError, ExitCode
+from console.problems import said
 from console.text import clean, plural
 
 PAGE_SIZE = 1000
@@ -33,7 +34,7 @@ class LandmarkRecord(BaseModel):
     latitude: Annotated[float, Field(ge=-90, le=90)]
     longitude: Annotated[float, Field(ge=-180, le=180)]
     uncertainty_km: Annotated[float, Field(ge=0)]
-    survey_method: str = ""
+    survey_method: str | None = None
     virtual_machine: bool = False
     endpoints: Annotated[list[str], Field(min_length=1, max_length=4)]
     valid_from: AwareDatetime | None = None
@@ -42,7 +43,7 @@ class LandmarkRecord(BaseModel):
     # What `landmark list --json` prints and the server alone decides.
     revision: int = 0
     revise_time: str | None = None
-    domain: str = ""
+    domain: str | None = None
 
     def message(self) -> landmark_pb2.Landmark:
         """Return the record as the server takes it."""
@@ -54,7 +55,7 @@ class LandmarkRecord(BaseModel):
             latitude=self.latitude,
             longitude=self.longitude,
             uncertainty_km=self.uncertainty_km,
-            survey_method=self.survey_method,
+            survey_method=self.survey_method or "",
             virtual_machine=self.virtual_machine,
             endpoints=self.endpoints,
             valid_from=_stamp(self.valid_from),
@@ -124,7 +125,7 @@ def _records(file: Path) -> list[LandmarkRecord]:
     try:
         records = TypeAdapter(list[LandmarkRecord]).validate_python(content)
     except ValidationError as error:
-        problems = "\n".join(f"  {_place(item['loc'])}: {item['msg']}" for item in error.errors())
+        problems = "\n".join(f"  {_place(item['loc'])}: {said(item)}" for item in error.errors())
         raise CommandError(ExitCode.UNUSABLE, f"{file}: nothing was imported\n{problems}") from error
     for number, record in enumerate(records, start=1):
         if bool(record.id) == bool(record.name):

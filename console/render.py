@@ -1,18 +1,21 @@
 """Tables and pages for people. They read well in 80 columns: a PDI or a reason is never cut, the rest folds."""
 
-from collections.abc import Iterable, Sequence
+import math
+import re
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
-from trigpoint.v1 import device_pb2, landmark_pb2, licensing_pb2, place_pb2
+from trigpoint.v1 import device_pb2, landmark_pb2, licensing_pb2, place_pb2, reason_pb2
 
 from console import as_json
 from console.text import absolute, age, clean, instant, plural
 
 WIDE = 120  # from here on there is room for licensee and region in the list
+_COUNTRY = re.compile("[A-Z]{2}")
 
 _STANDING_STYLES = {
     device_pb2.STANDING_COMPLIANT: "green",
@@ -81,24 +84,27 @@ def device_page(device: device_pb2.Device, now: datetime) -> Group:
                 ("Firmware", clean(device.firmware) or "no reference values"),
                 ("Host", f"{clean(device.host_id)} (as the host tells it)" if device.host_id else ""),
                 ("License", _license(device)),
-                ("Licensed to be", clean(device.licensed_region)),
+                ("Licensed to be", _region(device)),
                 ("Last report", _moment(device, "last_report_time", now)),
-                ("Last proof", _moment(device, "last_proof_time", now)),
-                ("Attestation", device.last_attestation.hex()),
+                ("Last proof", "" if _is_switch(device) else _moment(device, "last_proof_time", now)),
+                ("Challenge", device.last_attestation.hex()),
             ]
         ),
         Text("\nFindings", "bold"),
         findings(device.findings, now) if device.findings else Text("none", "green"),
     ]
     if device.HasField("last_fix"):
-        parts += [Text("\nWhere it is", "bold"), fix_page(device.last_fix, as_json.pdi_of(device.name))]
+        told = {entry.detail for entry in device.findings}
+        fix = fix_page(device.last_fix, as_json.pdi_of(device.name), told)
+        parts += [Text(f"\n{_place_heading(device, now)}", "bold"), fix]
     return Group(*parts)
 
 
 def findings(entries: Iterable[device_pb2.Finding], now: datetime) -> Table:
-    """Return findings, each with why in full beneath it."""
+    """Return findings, each with why beneath it: in full the first time, then as a pointer."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column()
+    told: set[str] = set()
     for entry in entries:
         style = _SEVERITY_STYLES.get(entry.severity, "")
         head = Text.assemble((as_json.reason_name(entry.reason), style), f"  {as_json.severity_name(entry.severity)}")
@@ -106,13 +112,17 @@ def findings(entries: Iterable[device_pb2.Finding], now: datetime) -> Table:
             since = instant(entry.open_time)
             head.append(f", for {age(since, now)} (since {absolute(since)})", "dim")
         table.add_row(head)
-        table.add_row(Padding(Text(clean(entry.detail), overflow="fold"), (0, 0, 0, 2)))
+        table.add_row(Padding(_once(entry.detail, told), (0, 0, 0, 2)))
+        told.add(entry.detail)
     return table
 
 
-def fix_page(fix: place_pb2.Fix, pdi: str) -> Group:
-    """Return what the last ranges showed: the sentence, both answers, each landmark's disc, what the proof rests on."""
-    parts: list[RenderableType] = [Text(clean(fix.explanation), overflow="fold")]
+def fix_page(fix: place_pb2.Fix, pdi: str, told: Container[str] = ()) -> Group:
+    """Return what the last ranges showed: the sentence, both answers, each landmark's disc, what the proof rests on.
+
+    `told` are sentences that stand above it already.
+    """
+    parts: list[RenderableType] = [_once(fix.explanation, told)]
     answers = [
         ("In its licensed region", as_json.answer_name(fix.in_licensed_region)),
         ("Out of prohibited places", as_json.answer_name(fix.outside_prohibited)),
@@ -150,9 +160,9 @@ def disc_table(discs: Iterable[place_pb2.Disc]) -> Table:
         where = Text(clean(disc.landmark_id))
         if disc.domain not in ("", disc.landmark_id):
             where.append(f"\n{clean(disc.domain)}", "dim")
-        table.add_row(
-            where, f"{disc.rtt_ns / 1e6:,.3f}", f"{disc.radius_km:,.0f}", f"{disc.licensed_region_km:,.0f}", _says(disc)
-        )
+        # Rounded to the device's favor, as the sentence above it is.
+        within, region_at = _whole(disc.radius_km, math.ceil), _whole(disc.licensed_region_km, math.floor)
+        table.add_row(where, f"{disc.rtt_ns / 1e6:,.3f}", within, region_at, _says(disc))
     return table
 
 
@@ -226,6 +236,29 @@ def _license(device: device_pb2.Device) -> str:
     if not device.license_number:
         return "none: no deployment names this device"
     return f"{clean(device.license_number)}, held by {clean(device.licensee)}"
+
+
+def _region(device: device_pb2.Device) -> str:
+    region = clean(device.licensed_region)
+    return f"country {region}" if _COUNTRY.fullmatch(region) else region
+
+
+def _place_heading(device: device_pb2.Device, now: datetime) -> str:
+    """Return what the last fix is: a device that is silent may have been carried away since."""
+    silent = device.standing == device_pb2.STANDING_SILENT or any(
+        entry.reason == reason_pb2.REASON_SILENT for entry in device.findings
+    )
+    if silent and device.HasField("last_report_time"):
+        return f"Where it was, {age(instant(device.last_report_time), now)} ago"
+    return "Where it is"
+
+
+def _once(sentence: str, told: Container[str]) -> Text:
+    return Text("(see above)", "dim") if sentence and sentence in told else Text(clean(sentence), overflow="fold")
+
+
+def _whole(kilometers: float, rounded: Callable[[float], int]) -> str:
+    return f"{rounded(kilometers):,}" if math.isfinite(kilometers) else "-"
 
 
 def _moment(device: device_pb2.Device, name: str, now: datetime) -> str:

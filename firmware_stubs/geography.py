@@ -52,16 +52,23 @@ class World:
         """From a JSON file `{"landmarks": {key id hex: {"latitude", "longitude"}}, "path_factor"}`."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadRequestError(f"{path}: {error.strerror}") from error
+        except ValueError as error:
+            raise BadRequestError(f"{path} is not JSON: {error}") from error
+        try:
             landmarks = {
                 bytes.fromhex(key_id): Place(float(place["latitude"]), float(place["longitude"]))
                 for key_id, place in document["landmarks"].items()
             }
-            path_factor = float(document.get("path_factor", DEFAULT_PATH_FACTOR))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadRequestError(f"{path} is no world file: {error!r}") from error
-        if not 0 <= path_factor < 1000:
-            raise BadRequestError(f"{path}: path_factor {path_factor} is out of range")
-        return cls(landmarks, path_factor)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadRequestError(
+                f"{path} is no world file: it needs a table landmarks: key id → latitude, longitude"
+            ) from error
+        path_factor = document.get("path_factor", DEFAULT_PATH_FACTOR)
+        if not isinstance(path_factor, int | float) or not 0 <= path_factor < 1000:
+            raise BadRequestError(f"{path}: path_factor {path_factor!r} is no number from 0 to below 1000")
+        return cls(landmarks, float(path_factor))
 
     def round_trip_ns(self, place: Place, landmark_key_id: bytes) -> int:
         """How long a datagram and its answer are under way; 0 for a landmark that this world does not know."""

@@ -13,11 +13,13 @@ from typing import Annotated
 import structlog
 import typer
 
-from firmware_stubs.board import Board, make_board, move_device
+from firmware_stubs.board import Board, make_board, move_device, slots_of
 from firmware_stubs.ca import DeviceCA
 from firmware_stubs.client import BoardClient, BoardError
 from firmware_stubs.control import ControlServer
+from firmware_stubs.device import Device
 from firmware_stubs.errors import EmulatorError
+from firmware_stubs.faults import Fault
 from firmware_stubs.firmware import GPU_CURRENT, image_named
 from firmware_stubs.geography import Place, World
 
@@ -25,6 +27,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Emulated HGX boards."
 )
 
+_FAULT_HELP = f"A lie to tell, NAME or NAME:ARGUMENT; may be repeated. Names: {', '.join(Fault)}."
 _SocketOption = Annotated[Path, typer.Option("--socket", help="Control socket of the board.")]
 
 
@@ -43,7 +46,7 @@ def make_board_command(
     empty_slots: Annotated[str, typer.Option(help="GPU slots to leave free, such as 3,7.")] = "",
     gpu_firmware: Annotated[str, typer.Option(help="Firmware image of the GPUs.")] = GPU_CURRENT.name,
 ) -> None:
-    """Make devices and put them on a new board."""
+    """Make devices and put them on a new board. Prints JSON: slot, kind and PDI of each."""
     try:
         empty = [int(slot) for slot in empty_slots.split(",") if slot]
     except ValueError as error:
@@ -56,6 +59,9 @@ def make_board_command(
         empty_slots=empty,
         gpu_image=image_named(gpu_firmware),
     )
+    made = [(slot, Device.load(board_directory / slot)) for slot in slots_of(board_directory)]
+    devices = [{"slot": slot, "kind": device.kind.value, "pdi": device.pdi.hex()} for slot, device in made]
+    print(json.dumps({"board": board_directory.resolve().name, "devices": devices}))  # noqa: T201 -- for a script
 
 
 @app.command()
@@ -64,7 +70,7 @@ def serve(
     socket: _SocketOption,
     place: Annotated[str, typer.Option(help="Where it is: LAT,LON in degrees.")],
     world: Annotated[Path, typer.Option(help="JSON file with the landmarks' places.")],
-    fault: Annotated[list[str] | None, typer.Option(help="A lie to tell: NAME or NAME:ARGUMENT.")] = None,
+    fault: Annotated[list[str] | None, typer.Option(help=_FAULT_HELP)] = None,
 ) -> None:
     """Switch a board on and serve it until SIGTERM or SIGINT. Prints one line of JSON when ready."""
     raise typer.Exit(

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 `check` found a difference, 2 unusable input or no answer.
 import asyncio
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ import typer
 from landmark.config import Config, build_config, load_config
 from landmark.daemon import Daemon
 from landmark.daemon import serve as serve_daemon
-from landmark.errors import LandmarkError
+from landmark.errors import KeyFileError, LandmarkError
 from landmark.keys import LandmarkKey, create_key, load_key
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -25,6 +26,8 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 @app.command()
 def keygen(file: Annotated[Path, typer.Argument(help="File to make; it must not exist.")]) -> None:
     """Draw a key into a new file of mode 0600; print its key id and public key."""
+    if os.path.lexists(file):  # create_key refuses it as well; this says it better
+        raise KeyFileError(f"{file} exists already; nothing was changed")
     _print_key(create_key(file))
 
 

@@ -60,6 +60,10 @@ def issue_command(
     licensee: Annotated[str, typer.Option(help="Agents only: the licensee that it reports for.")] = "",
 ) -> None:
     """Issue a client certificate: NAME.pem and NAME.key in the folder."""
+    if role is Role.AGENT and not licensee:
+        _stop("an agent needs --licensee")
+    if role is not Role.AGENT and licensee:
+        _stop("--licensee is for agents alone")
     try:
         peer = Peer(role, name, licensee)
         certificate, key = pki.issue(folder, peer, peer.path.rpartition("/")[2])

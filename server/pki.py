@@ -123,8 +123,8 @@ def issue(folder: Path, peer: Peer, file_stem: str) -> tuple[Path, Path]:
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
         raise PkiError(f"{folder / 'ca.key'} is no ECDSA key")
     certificate_path, key_path = folder / f"{file_stem}.pem", folder / f"{file_stem}.key"
-    if certificate_path.exists() or key_path.exists():
-        raise PkiError(f"{certificate_path} or {key_path} exists already; nothing was changed")
+    if there := [str(path) for path in (certificate_path, key_path) if path.exists()]:
+        raise PkiError(f"{file_stem} was issued already; to issue it anew remove {' and '.join(there)} first")
     now = datetime.now(UTC)
     spiffe_id = x509.SubjectAlternativeName(
         [x509.UniformResourceIdentifier(format_id(_trust_domain_of(ca_certificate), peer))]

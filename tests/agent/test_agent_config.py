@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agent.config import ConfigError, ServerConfig, is_loopback, load_config
+from agent.config import ConfigError, ServerConfig, check_files, is_loopback, load_config
 from agent.main import app
 from agent.runner import role_metadata
 
@@ -57,6 +57,30 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, change: str) -> None:
     path.write_text(change, encoding="utf-8")
     with pytest.raises(ConfigError):
         load_config(path, {})
+
+
+def test_problems_are_told_in_our_words(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(FILE.replace('host_id = "rack-7"', "hostid = 1").replace('ca = "ca.pem"\n', ""), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    said = str(caught.value)
+    assert "host_id: is missing" in said
+    assert "hostid: unknown key" in said
+    assert "server: ca, cert and key are all needed" in said
+
+
+def test_certificate_files_are_checked_at_start(tmp_path: Path) -> None:
+    server = ServerConfig(
+        target="server:1", ca=tmp_path / "ca.pem", cert=tmp_path / "agent.pem", key=tmp_path / "agent.key"
+    )
+    for name in ("ca.pem", "agent.pem", "agent.key"):
+        with pytest.raises(ConfigError, match=f"{name}: No such file"):
+            check_files(server)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no certificates can be read"):
+        check_files(server)
+    check_files(ServerConfig(target="127.0.0.1:1", plaintext=True))
 
 
 @pytest.mark.parametrize(

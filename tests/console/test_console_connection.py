@@ -50,6 +50,13 @@ def test_unusable_settings(tmp_path: Path, content: str) -> None:
     assert result.stderr.startswith("trigpoint: ")
 
 
+def test_an_unknown_setting_is_named_in_our_words(tmp_path: Path) -> None:
+    path = tmp_path / "console.toml"
+    path.write_text("serve = 'x:1'")
+    result = CliRunner().invoke(app, ["device", "list", "--config", str(path)])
+    assert result.stderr == f"trigpoint: {path}: serve: unknown key\n"
+
+
 def test_no_server_and_plaintext_beyond_loopback() -> None:
     assert CliRunner().invoke(app, ["device", "list"]).exit_code == 2
     result = CliRunner().invoke(app, ["device", "list", "--server", "10.0.0.1:7443", "--plaintext"])
@@ -140,6 +147,13 @@ def test_mutual_tls_and_what_is_said_without_it(tmp_path: Path) -> None:
             assert said.startswith(f"trigpoint: {running.target}: ")
             assert len(said.splitlines()) == 1
         assert "TLS failed" in listed(theirs.ca, cert, key)[1]
+        plain = CliRunner().invoke(app, ["device", "list", "--server", running.target, "--plaintext"])
+        assert (plain.exit_code, plain.stderr.endswith("; does it expect TLS?\n")) == (3, True)
+        port = running.target.rpartition(":")[2]
+        files = ["--ca", str(ours.ca), "--cert", str(cert), "--key", str(key)]
+        misnamed = CliRunner().invoke(app, ["device", "list", "--server", f"localhost:{port}", *files])
+        assert misnamed.exit_code == 3
+        assert "the server's certificate does not name the host localhost" in misnamed.stderr
         assert listed(ours.ca, cert, stranger_key)[0] == 2
         assert listed(key, cert, key)[0] == 2
         assert listed(tmp_path / "absent", cert, key)[0] == 2

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import grpc
 import pytest
-from trigpoint.v1 import device_pb2, licensing_pb2
+from trigpoint.v1 import device_pb2, licensing_pb2, reason_pb2
 from typer.testing import Result
 
-from tests.console.helpers import FakeServices, moved_device, quiet_device
+from tests.console.helpers import FakeServices, finding, moved_device, quiet_device
 
 Trigpoint = Callable[..., Result]
 
@@ -95,7 +95,7 @@ def test_get_tells_the_story(services: FakeServices, trigpoint: Trigpoint) -> No
         "OUTSIDE_LICENSED_REGION VIOLATION, for 7 min",
         "each put it more than 11,000 km from its region.",
         "shenzhen-a puts it within 122 km of itself",
-        "shenzhen-a 0.812 122 11,034 not in licensed region",
+        "shenzhen-a 0.812 123 11,034 not in licensed region",
         "device-ranged, by 4100000000000009 on its board",
         "not for accusation",
     ):
@@ -190,3 +190,48 @@ def test_watch_json_is_one_object_a_line(services: FakeServices, trigpoint: Trig
     first, second = map(json.loads, result.stdout.splitlines())
     assert first["devices"][0]["pdi"] == "4100000000000001"
     assert second == {"devices": [], "left": ["4100000000000001"], "change_number": 8, "read_time": None}
+
+
+def test_json_gives_null_for_what_is_not_set(services: FakeServices, trigpoint: Trigpoint) -> None:
+    services.devices = [device_pb2.Device(name="devices/5000000000000001", kind=device_pb2.DEVICE_KIND_SWITCH)]
+    printed = json.loads(trigpoint("device", "get", "5000000000000001", "--json").stdout)
+    assert {name for name, value in printed.items() if value is not None} == {
+        "pdi",
+        "kind",
+        "findings",
+        "change_number",
+    }
+
+
+def test_a_switch_has_no_proof_to_show(services: FakeServices, trigpoint: Trigpoint) -> None:
+    services.devices = [device_pb2.Device(name="devices/5000000000000001", kind=device_pb2.DEVICE_KIND_SWITCH)]
+    assert "Last proof" not in trigpoint("device", "get", "5000000000000001").stdout
+
+
+def test_get_tells_each_sentence_once(services: FakeServices, trigpoint: Trigpoint) -> None:
+    device = moved_device(1)
+    device.licensed_region = "DE"
+    for entry in device.findings:
+        entry.detail = device.last_fix.explanation
+    services.devices = [device]
+    story = " ".join(trigpoint("device", "get", "4100000000000001").stdout.split())
+    assert story.count("each alone exclude the licensed region") == 1
+    assert story.count("(see above)") == 2
+    assert "Licensed to be country DE" in story
+    assert "Where it is" in story
+
+
+def test_get_of_a_silent_device_tells_where_it_was(services: FakeServices, trigpoint: Trigpoint) -> None:
+    device = moved_device(1)
+    device.findings.append(finding(reason_pb2.REASON_SILENT, "no report for 59 min"))
+    services.devices = [device]
+    story = trigpoint("device", "get", "4100000000000001").stdout
+    assert "Where it was, 59 min ago" in story
+    assert "Where it is" not in story
+
+
+def test_watch_says_when_nothing_matches(services: FakeServices, trigpoint: Trigpoint) -> None:
+    services.watched = [[_change(7), _change(8)]]
+    result = trigpoint("device", "watch")
+    assert result.stderr.splitlines()[0] == "0 devices match; watching"
+    assert result.stderr.count("watching") == 1

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 
 from firmware_stubs.client import BoardClient
+from firmware_stubs.errors import BadRequestError
+from firmware_stubs.faults import Fault
+from firmware_stubs.geography import World
 from tests.firmware.conftest import MakeBoard
 
 COMMAND = [sys.executable, "-m", "firmware_stubs.main"]
@@ -62,7 +66,15 @@ def wait_for_end(pidfd: int) -> None:
 def test_init_and_make_board(tmp_path: Path) -> None:
     assert run("init", tmp_path / "ca").returncode == 0
     made = run("make-board", tmp_path / "ca", tmp_path / "c", "--gpus", 2, "--switches", 1, "--empty-slots", "0,2")
-    assert (made.returncode, made.stdout) == (0, "")
+    assert made.returncode == 0
+    told = json.loads(made.stdout)
+    assert told["board"] == "c"
+    assert [(entry["slot"], entry["kind"]) for entry in told["devices"]] == [
+        ("gpu-1", "gpu"),
+        ("gpu-3", "gpu"),
+        ("switch-0", "switch"),
+    ]
+    assert all(len(bytes.fromhex(entry["pdi"])) == 8 for entry in told["devices"])
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["gpu-1", "gpu-3", "switch-0"]
     assert run("pull", tmp_path / "c" / "gpu-1", tmp_path / "c" / "gpu-7").returncode == 0
     again = run("init", tmp_path / "ca")
@@ -83,6 +95,29 @@ def test_unusable_input_is_one_line_and_status_2(new_board: MakeBoard, tmp_path:
         result = run(*wrong)
         assert (result.returncode, result.stdout) == (2, "")
         assert result.stderr.startswith("trigpoint-emulator: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"landmarks": []}', "needs a table landmarks: key id → latitude, longitude"),
+        ('{"landmarks": {"zz": {"latitude": 1, "longitude": 2}}}', "needs a table landmarks"),
+        ("[", "is not JSON"),
+        ('{"landmarks": {}, "path_factor": "far"}', "path_factor 'far'"),
+    ],
+)
+def test_a_bad_world_file_says_what_it_needs(tmp_path: Path, content: str, said: str) -> None:
+    world = tmp_path / "world.json"
+    world.write_text(content, encoding="utf-8")
+    with pytest.raises(BadRequestError, match=re.escape(said)):
+        World.load(world)
+
+
+def test_the_page_and_the_help_name_every_fault() -> None:
+    page = (Path(__file__).parents[2] / "docs/emulator.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z_]+)", page, re.MULTILINE) == list(Fault)
+    shown = re.sub(r"[^a-z_]", " ", run("serve", "--help").stdout).split()
+    assert set(Fault) <= set(shown)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -73,12 +73,21 @@ def test_issue_names_the_peer(folder: Path, arguments: tuple[str, ...], spiffe_i
     assert names(made["certificate"]).get_values_for_type(x509.UniformResourceIdentifier) == [spiffe_id]
     code, _, error = run("issue", folder, *arguments)
     assert (code, "already" in error) == (2, True)
+    assert f"remove {made['certificate']} and {made['key']} first" in error
 
 
-@pytest.mark.parametrize("arguments", [("agent", "rack-7"), ("officer", "ann", "--licensee", "X"), ("admin", "ann")])
-def test_issue_refuses_what_names_nobody(folder: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("agent", "rack-7"), "an agent needs --licensee"),
+        (("officer", "ann", "--licensee", "X"), "--licensee is for agents alone"),
+        (("admin", "ann"), "admin"),
+    ],
+)
+def test_issue_refuses_what_names_nobody(folder: Path, arguments: tuple[str, ...], said: str) -> None:
     before = sorted(folder.iterdir())
-    assert run("issue", folder, *arguments)[0] == 2
+    code, _, error = run("issue", folder, *arguments)
+    assert (code, said in error) == (2, True), error
     assert sorted(folder.iterdir()) == before
 
 

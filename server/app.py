@@ -151,9 +151,10 @@ class App:
             health_state = Health(SERVICES, self.telemetry)
             drain = Drain()
             watch = DeviceWatch(store)
-            server = self._server(store, watch, health_state, drain)
+            fleet = Fleet(store)
+            server = self._server(store, fleet, watch, health_state, drain)
             probe = HttpServer(self.telemetry.registry, health_state.is_serving)
-            tasks = self._background(store, watch, health_state)
+            tasks = {"records": fleet.follow_records, **self._background(store, watch, health_state)}
             # The first mark and sweep come before the first caller, so that health has an answer.
             await _ProbedStore(store, health_state, self.telemetry).mark_alive(
                 config.desk.node, self._clock(), longest_pause=timedelta(0)
@@ -181,11 +182,12 @@ class App:
                 await asyncio.gather(*running, return_exceptions=True)
                 structlog.get_logger().info("stopped")
 
-    def _server(self, store: Store, watch: DeviceWatch, health_state: Health, drain: Drain) -> grpc.aio.Server:
+    def _server(
+        self, store: Store, fleet: Fleet, watch: DeviceWatch, health_state: Health, drain: Drain
+    ) -> grpc.aio.Server:
         config, materials = self._config, self.materials
         verifier = Verifier(materials.roots, materials.references, materials.policy)
         tickets = TicketOffice(materials.ticket_key)
-        fleet = Fleet(store)
         intake = Intake(
             store=store,
             fleet=fleet,

@@ -1,7 +1,8 @@
 """A hot snapshot of the records that every challenge needs: the landmarks, with their endpoints.
 
 It is read again when the store's records number has grown, by whichever process. A challenge keeps the snapshot that
-was in force when it was issued, and its verdict is made under that one.
+was in force when it was issued, and its verdict is made under that one. Streams learn here that records changed, since
+then the next challenge of a host may be due earlier than it was.
 """
 
 import asyncio
@@ -10,10 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
+
+from server.store.errors import StoreError
 from server.store.types import LandmarkRecord
 from verifier.limits import MAX_CACHED_CHAINS
 from verifier.place.landmarks import LandmarkRegistry
 from verifier.units import ChainId, LandmarkKeyId
+
+POLL_EVERY_S = 1.0
+"""Between two looks at the records number, which another process may have raised."""
 
 
 class RecordSource(Protocol):
@@ -39,13 +46,41 @@ class Snapshot:
 
 
 class Fleet:
-    """Holds the newest snapshot, and the chains that agents need not send again."""
+    """Holds the newest snapshot, and the chains that agents need not send again.
+
+    Attributes:
+        rereading: Held by a stream that reads deployments because records changed: one at a time, so that an import
+            does not keep the readers from those who are due.
+    """
 
     def __init__(self, source: RecordSource) -> None:
         self._source = source
         self._snapshot: Snapshot | None = None
         self._loading = asyncio.Lock()
         self._chains: OrderedDict[ChainId, tuple[bytes, ...]] = OrderedDict()
+        self._number = 0
+        self._grown = asyncio.Condition()
+        self.rereading = asyncio.Lock()
+
+    async def follow_records(self) -> None:
+        """Follow the records number until cancelled, for those who wait. A store fault makes them wait longer."""
+        while True:
+            try:
+                number = await self._source.records_number()
+            except StoreError as error:
+                structlog.get_logger().warning("records_not_followed", error=str(error))
+            else:
+                if number > self._number:
+                    async with self._grown:
+                        self._number = number
+                        self._grown.notify_all()
+            await asyncio.sleep(POLL_EVERY_S)
+
+    async def wait_for_records(self, beyond: int) -> int:
+        """Return the records number once it is greater than `beyond`; `follow_records` must be running."""
+        async with self._grown:
+            await self._grown.wait_for(lambda: self._number > beyond)
+            return self._number
 
     async def current(self) -> Snapshot:
         """Return the records in force now; raises `StoreUnavailableError`."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -30,6 +31,9 @@ BATCHES_IN_FLIGHT = 4
 SHORTEST_INTERVAL_S = 1.0
 JITTER = 0.25
 """An agent must not know when the next challenge comes."""
+
+SPREAD_S = 10.0
+"""Over so long are the hosts asked that come under a license by one import."""
 
 
 class StoppingError(Exception):
@@ -149,9 +153,26 @@ class Intake:
 
 @dataclass(slots=True)
 class _Host:
+    """One host of a stream.
+
+    Attributes:
+        host_id: Its name.
+        devices: Its newest inventory.
+        licenses: Its deployed devices, each with its license, as last read.
+        interval_s: Between two of its challenges, by these licenses.
+        ask_by_s: When it must be asked again at the latest, loop time: changed records brought that forward.
+        snapshot: The landmarks of its last challenge.
+        plan: The ranging of its last challenge.
+        timer: Asks again. None before the first challenge.
+        asking: Held while it is asked, or its next challenge brought forward.
+        last_inventory_s: Loop time.
+    """
+
     host_id: str
     devices: tuple[ListedDevice, ...]
+    licenses: AbstractSet[tuple[Pdi, str]] = frozenset()
     interval_s: float = SHORTEST_INTERVAL_S
+    ask_by_s: float = float("inf")
     snapshot: Snapshot | None = None
     plan: RangingPlan | None = None
     timer: asyncio.TimerHandle | None = None
@@ -189,12 +210,16 @@ class AttestStream:
     async def _run(self, incoming: AsyncIterable[Incoming]) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(self._leave_when_stopping())
+                watches = [
+                    tasks.create_task(self._leave_when_stopping()),
+                    tasks.create_task(self._follow_records(tasks)),
+                ]
                 async for message in incoming:
                     await self._take(message, tasks)
                 self._end()
                 await asyncio.gather(*self._batches)
-                watch.cancel()
+                for watch in watches:
+                    watch.cancel()
         except ExceptionGroup as group:
             raise group.exceptions[0] from group  # the first fault ends the stream; the others follow from it
         finally:
@@ -254,7 +279,8 @@ class AttestStream:
                 snapshot,
                 RangingPlan(intake.plans, issued, snapshot.registry, snapshot.endpoints, rangers),
             )
-            host.interval_s = self._interval_s(deployments)
+            host.licenses, host.interval_s = _licenses_of(deployments), self._interval_s(deployments)
+            host.ask_by_s = float("inf")
             self._named.update(known)
             # Unless it is answered, the challenge lapses, and then the host is asked again.
             self._arm(host, CHALLENGE_LIFE.total_seconds() * (1 + JITTER * intake.rng.random()), tasks)
@@ -313,17 +339,50 @@ class AttestStream:
         interval_s = host.interval_s
         if verdict.rejection is not None:
             interval_s = min(interval_s, CHALLENGE_LIFE.total_seconds())
-        self._arm(host, interval_s * self._intake.rng.uniform(1 - JITTER, 1 + JITTER), tasks)
+        self._arm(host, self._jittered(interval_s), tasks)
 
     def _arm(self, host: _Host, delay_s: float, tasks: asyncio.TaskGroup) -> None:
         if host.timer is not None:
             host.timer.cancel()
         if not self._ended:
-            host.timer = asyncio.get_running_loop().call_later(delay_s, self._ask_again, host, tasks)
+            loop = asyncio.get_running_loop()
+            when_s = min(loop.time() + delay_s, host.ask_by_s)
+            host.timer = loop.call_at(when_s, self._ask_again, host, tasks)
 
     def _ask_again(self, host: _Host, tasks: asyncio.TaskGroup) -> None:
         if not self._ended:
             tasks.create_task(self._ask(host, tasks))
+
+    async def _follow_records(self, tasks: asyncio.TaskGroup) -> None:
+        """Bring challenges forward when records change: no device may turn silent because it was not asked."""
+        seen = 0
+        while True:
+            seen = await self._intake.fleet.wait_for_records(beyond=seen)
+            for host in list(self._hosts.values()):
+                async with host.asking:
+                    # A challenge that went out after the change was armed by it.
+                    if host.timer is not None and host.snapshot is not None and host.snapshot.number < seen:
+                        await self._bring_forward(host, host.timer, tasks)
+
+    async def _bring_forward(self, host: _Host, timer: asyncio.TimerHandle, tasks: asyncio.TaskGroup) -> None:
+        async with self._intake.fleet.rereading:
+            deployments, _ = await self._intake.store.load_inputs(sorted({device.pdi for device in host.devices}))
+        licenses, interval_s = _licenses_of(deployments), self._interval_s(deployments)
+        if licenses - host.licenses:
+            # Spread, since one import may name a whole fleet.
+            delay_s = self._intake.rng.uniform(0, min(interval_s, SPREAD_S))
+        elif interval_s < host.interval_s:
+            delay_s = self._jittered(interval_s)
+        else:
+            delay_s = float("inf")
+        host.licenses, host.interval_s = licenses, interval_s
+        host.ask_by_s = min(host.ask_by_s, asyncio.get_running_loop().time() + delay_s)
+        # A challenge that is open may still be answered; its answer or its end arms the next.
+        if not self._book.is_open(host.host_id) and host.ask_by_s < timer.when():
+            self._arm(host, delay_s, tasks)
+
+    def _jittered(self, interval_s: float) -> float:
+        return interval_s * self._intake.rng.uniform(1 - JITTER, 1 + JITTER)
 
     def _interval_s(self, deployments: Mapping[Pdi, Deployment]) -> float:
         if self._intake.interval_s is not None:
@@ -332,3 +391,7 @@ class AttestStream:
             return self._intake.unlicensed_interval_s
         shortest: timedelta = min(deployment.license.cadence for deployment in deployments.values())
         return max(SHORTEST_INTERVAL_S, shortest.total_seconds() / 2)
+
+
+def _licenses_of(deployments: Mapping[Pdi, Deployment]) -> AbstractSet[tuple[Pdi, str]]:
+    return frozenset((pdi, deployment.license.number) for pdi, deployment in deployments.items())

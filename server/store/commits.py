@@ -14,7 +14,7 @@ from server.store.counters import take_numbers
 from server.store.fixes import findings_to_json, fix_to_json, report_rejections_to_json, void_ranges_to_json
 from server.store.framing import micros, pack
 from server.store.rows import Values, chunks
-from server.store.schema import ATTESTATIONS, CHAINS, DEVICE_VERDICTS, DEVICES, FINDINGS
+from server.store.schema import ATTESTATIONS, CHAINS, DEPLOYMENTS, DEVICE_VERDICTS, DEVICES, FINDINGS
 from server.store.states import state_columns, state_of
 from server.store.types import AttestationRecord, Unwritten
 from verifier.appraise import standing_of
@@ -154,15 +154,20 @@ class _Latest:
 
     def __init__(self, connection: Connection, records: Sequence[AttestationRecord]) -> None:
         self._connection = connection
-        self._devices = _read_devices(connection, {d.pdi for record in records for d in record.verdict.devices})
+        verdicts = [device for record in records for device in record.verdict.devices]
+        self._devices = _read_devices(connection, {device.pdi for device in verdicts})
+        self._deployed = _read_deployed(connection, {device.pdi for device in verdicts if _is_unknown(device)})
 
     def take(self, record: AttestationRecord) -> bool:
         """Move on by one record, or leave everything as it is and return False.
 
         Compare and set: a verdict on continuity holds only against the state that it was based on. Another worker may
-        have accepted another report of the same device since, and both must not pass.
+        have accepted another report of the same device since, and both must not pass. Nor does a verdict hold that
+        calls a device unknown whose deployment was imported since.
         """
         devices = record.verdict.devices
+        if any(d.pdi in self._deployed and _is_unknown(d) for d in devices):
+            return False
         if any(self._devices[d.pdi].state != record.based_on.get(d.pdi, DeviceState()) for d in devices):
             return False
         for device in devices:
@@ -297,6 +302,18 @@ def _finding_values(pdi: Pdi, reason: int, finding: _Open, closed_at: int | None
         "severity": finding.severity,
         "detail": finding.detail,
     }
+
+
+def _is_unknown(device: DeviceVerdict) -> bool:
+    return any(finding.reason is Reason.UNKNOWN_DEVICE for finding in device.findings)
+
+
+def _read_deployed(connection: Connection, pdis: Collection[Pdi]) -> frozenset[bytes]:
+    """Return those that have a deployment."""
+    query = select(DEPLOYMENTS.c.device_pdi)
+    return frozenset(
+        found for some in chunks(pdis) for found in connection.scalars(query.where(DEPLOYMENTS.c.device_pdi.in_(some)))
+    )
 
 
 def _read_devices(connection: Connection, pdis: Collection[Pdi]) -> Mapping[Pdi, _Device]:

@@ -14,9 +14,13 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from server.store.counters import read_counter, take_numbers
 from server.store.errors import RecordConflictError
 from server.store.framing import micros
+from server.store.queries import open_findings
 from server.store.rows import LICENSE_COLUMNS, REGION_COLUMNS, Values, chunks, license_values, region_values
-from server.store.schema import DEPLOYMENTS, DEVICES, LICENSES
-from server.store.types import ImportCounts
+from server.store.schema import DEPLOYMENTS, DEVICES, FINDINGS, LICENSES
+from server.store.types import ImportCounts, OpenFinding
+from verifier.appraise import standing_of
+from verifier.errors import Reason
+from verifier.evidence.chain import DeviceKind
 from verifier.license import Deployment, License
 from verifier.units import Pdi
 from verifier.verdict import Standing
@@ -27,6 +31,11 @@ ROWS = 2_000
 _UPDATE_LICENSE = update(LICENSES).where(LICENSES.c.number == bindparam("key"))
 _UPDATE_DEPLOYMENT = update(DEPLOYMENTS).where(DEPLOYMENTS.c.device_pdi == bindparam("key"))
 _UPDATE_CHANGE = update(DEVICES).where(DEVICES.c.pdi == bindparam("key"))
+_CLOSE_UNKNOWN = update(FINDINGS).where(
+    FINDINGS.c.pdi == bindparam("key"),
+    FINDINGS.c.reason == int(Reason.UNKNOWN_DEVICE),
+    FINDINGS.c.closed_at.is_(None),
+)
 
 
 def records_number(connection: Connection) -> int:
@@ -71,7 +80,8 @@ class _Import:
     def _take_licenses(self, given: Mapping[str, License]) -> set[str]:
         """Write new and changed licenses; return the numbers of those that this import made or changed."""
         columns = [LICENSES.c[name] for name in LICENSE_COLUMNS]
-        query = select(LICENSES.c.number, LICENSES.c.revision, LICENSES.c.record_number, *columns)
+        own = (LICENSES.c.number, LICENSES.c.revision, LICENSES.c.record_number, LICENSES.c.tightened_at)
+        query = select(*own, *columns)
         selected = self._connection.execute(query.where(LICENSES.c.number.in_(list(given))))
         stored: dict[str, Row[Any]] = {row.number: row for row in selected}
         revised: set[str] = set()
@@ -82,11 +92,13 @@ class _Import:
             row = stored.get(number)
             kept = {**values, "revised_at": self._now, "record_number": self._number}
             if row is None:
-                new.append({"number": number, "revision": 1, **kept})
+                new.append({"number": number, "revision": 1, "tightened_at": self._now, **kept})
             elif tuple(values.values()) != tuple(row)[-len(values) :]:
                 if row.record_number == self._number:
                     raise RecordConflictError("license_number", f"rows of license {number} contradict each other")
-                changed.append({"key": number, "revision": row.revision + 1, **kept})
+                tighter = values["cadence_us"] + values["grace_us"] < row.cadence_us + row.grace_us
+                tightened_at = self._now if tighter else row.tightened_at
+                changed.append({"key": number, "revision": row.revision + 1, "tightened_at": tightened_at, **kept})
                 if self._write and row.licensee != held.licensee:
                     self._touch_license(number)
             elif row.record_number != self._number:
@@ -99,7 +111,7 @@ class _Import:
 
     def _take_deployments(self, rows: Sequence[Deployment], revised: Collection[str]) -> None:
         columns = [DEPLOYMENTS.c[name] for name in ("license_number", *REGION_COLUMNS)]
-        query = select(DEPLOYMENTS.c.device_pdi, DEPLOYMENTS.c.record_number, *columns)
+        query = select(DEPLOYMENTS.c.device_pdi, DEPLOYMENTS.c.record_number, DEPLOYMENTS.c.licensed_at, *columns)
         selected = self._connection.execute(query.where(DEPLOYMENTS.c.device_pdi.in_([row.pdi for row in rows])))
         stored: dict[bytes, Row[Any]] = {row.device_pdi: row for row in selected}
         seen: set[Pdi] = set()
@@ -113,9 +125,10 @@ class _Import:
             values = {"license_number": row.license.number, **region_values(row.region)}
             kept = {**values, "revised_at": self._now, "record_number": self._number}
             if before is None:
-                new.append({"device_pdi": row.pdi, "deployed_at": self._now, **kept})
+                new.append({"device_pdi": row.pdi, "licensed_at": self._now, **kept})
             elif row.license.number in revised or tuple(values.values()) != tuple(before)[-len(values) :]:
-                changed.append({"key": row.pdi, **kept})
+                stays = row.license.number == before.license_number
+                changed.append({"key": row.pdi, "licensed_at": before.licensed_at if stays else self._now, **kept})
             else:
                 self.unchanged += 1
         self.created += len(new)
@@ -123,7 +136,8 @@ class _Import:
         if self._write:
             self._execute(insert(DEPLOYMENTS), new)
             self._execute(_UPDATE_DEPLOYMENT, changed)
-            self._touch([row["device_pdi"] for row in new] + [row["key"] for row in changed])
+            self._deploy([row["device_pdi"] for row in new])
+            self._touch([row["key"] for row in changed])
 
     def _touch_license(self, number: str) -> None:
         """Give every device of a license a new change number: what its record shows has changed."""
@@ -142,29 +156,52 @@ class _Import:
             last = pdis[-1]
 
     def _touch(self, pdis: Sequence[bytes]) -> None:
-        """Give devices a new change number, and a row: a deployed device stands UNPROVEN before its first report."""
+        """Give devices that are deployed already a new change number."""
+        if pdis:
+            numbered = zip(pdis, take_numbers(self._connection, "changes", len(pdis)), strict=True)
+            self._execute(_UPDATE_CHANGE, [{"key": pdi, "change_number": change} for pdi, change in numbered])
+
+    def _deploy(self, pdis: Sequence[bytes]) -> None:
+        """Give newly deployed devices a standing, a change number, and a row.
+
+        Nothing was appraised under their license yet, so they stand UNPROVEN at best (docs/protocol.md AP4). What they
+        showed before stays open, but that they are unknown.
+        """
         if not pdis:
             return
-        known: set[bytes] = set()
+        kinds: dict[bytes, int | None] = {}
         for some in chunks(pdis):
-            known.update(self._connection.scalars(select(DEVICES.c.pdi).where(DEVICES.c.pdi.in_(some))))
-        numbered = list(zip(pdis, take_numbers(self._connection, "changes", len(pdis)), strict=True))
-        standing = int(Standing.UNPROVEN)
-        self._execute(
-            insert(DEVICES),
-            [
-                {"pdi": pdi, "standing": standing, "change_number": change}
-                for pdi, change in numbered
-                if pdi not in known
-            ],
-        )
-        self._execute(
-            _UPDATE_CHANGE, [{"key": pdi, "change_number": change} for pdi, change in numbered if pdi in known]
-        )
+            query = select(DEVICES.c.pdi, DEVICES.c.kind).where(DEVICES.c.pdi.in_(some))
+            kinds.update((row.pdi, row.kind) for row in self._connection.execute(query))
+        findings = open_findings(self._connection, kinds)
+        new: list[Values] = []
+        seen: list[Values] = []
+        closed: list[Values] = []
+        for pdi, change in zip(pdis, take_numbers(self._connection, "changes", len(pdis)), strict=True):
+            if pdi not in kinds:
+                new.append({"pdi": pdi, "standing": int(Standing.UNPROVEN), "change_number": change})
+                continue
+            standing = None if kinds[pdi] == int(DeviceKind.SWITCH) else int(_standing_before_appraisal(findings[pdi]))
+            seen.append({"key": pdi, "standing": standing, "change_number": change})
+            closed.extend(
+                {"key": pdi, "closed_at": max(self._now, micros(found.opened_at))}
+                for found in findings[pdi]
+                if found.finding.reason is Reason.UNKNOWN_DEVICE
+            )
+        self._execute(insert(DEVICES), new)
+        self._execute(_UPDATE_CHANGE, seen)
+        self._execute(_CLOSE_UNKNOWN, closed)
 
     def _execute(self, statement: Any, rows: Sequence[Values]) -> None:
         if rows:
             self._connection.execute(statement, rows)
+
+
+def _standing_before_appraisal(findings: Iterable[OpenFinding]) -> Standing:
+    """Return the standing of a GPU from what it showed before it was deployed."""
+    rest = [found.finding for found in findings if found.finding.reason is not Reason.UNKNOWN_DEVICE]
+    standing = standing_of(rest, deployed=True)
+    return Standing.UNPROVEN if standing is Standing.COMPLIANT else standing
 
 
 def _licenses_of(rows: Iterable[Deployment]) -> dict[str, License]:

@@ -44,12 +44,16 @@ LICENSES = Table(
     Column("presence", Integer, nullable=False),
     Column("cadence_us", BigInteger, nullable=False),
     Column("grace_us", BigInteger, nullable=False),
+    Column("tightened_at", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("revised_at", BigInteger, nullable=False),
     Column("record_number", BigInteger, nullable=False),
     Index("licenses_by_licensee", "licensee"),
 )
-"""`record_number` is the value of the `records` counter in the import that wrote this revision."""
+"""`record_number` is the value of the `records` counter in the import that wrote this revision.
+
+`tightened_at`: when cadence + grace last became shorter, or when the license came.
+"""
 
 DEPLOYMENTS = Table(
     "deployments",
@@ -61,12 +65,15 @@ DEPLOYMENTS = Table(
     Column("site_longitude", Double),
     Column("site_radius_km", Double),
     Column("countries", Text),
-    Column("deployed_at", BigInteger, nullable=False),
+    Column("licensed_at", BigInteger, nullable=False),
     Column("revised_at", BigInteger, nullable=False),
     Column("record_number", BigInteger, nullable=False),
     Index("deployments_by_license", "license_number", "device_pdi"),
 )
-"""Either the four columns of a site disc are set, or `countries`: sorted codes joined by commas."""
+"""Either the four columns of a site disc are set, or `countries`: sorted codes joined by commas.
+
+`licensed_at`: since when the device is deployed under this license.
+"""
 
 
 def _landmark_columns() -> list[Column[object]]:

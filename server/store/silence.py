@@ -68,8 +68,8 @@ class Uptime:
 def find_overdue(connection: Connection, now: datetime) -> list[Overdue]:
     """Return deployed GPUs that are silent and are not known to be."""
     overdue = [
-        # Before its deployment was recorded, nobody had to report.
-        Overdue(Pdi(row.pdi), max(row.last_report_at, row.deployed_at), row.allowed_us)
+        # Before its deployment was recorded nobody had to report, and before its terms were shortened not so often.
+        Overdue(Pdi(row.pdi), max(row.last_report_at, row.licensed_at, row.tightened_at), row.allowed_us)
         for row in _candidates(connection, micros(now))
     ]
     if not overdue:
@@ -106,7 +106,7 @@ def open_silent(connection: Connection, now: datetime) -> tuple[Pdi, ...]:
     return tuple(device.pdi for device in overdue)
 
 
-def _candidates(connection: Connection, now: int) -> Sequence[Row[bytes, int, int, int]]:
+def _candidates(connection: Connection, now: int) -> Sequence[Row[bytes, int, int, int, int]]:
     """Return devices whose clock is over if the service was always up."""
     # The bound of the shortest license lets the index do the work.
     shortest = connection.execute(select(func.min(_ALLOWED))).scalar()
@@ -114,12 +114,19 @@ def _candidates(connection: Connection, now: int) -> Sequence[Row[bytes, int, in
         return ()
     joined = DEVICES.join(DEPLOYMENTS, DEPLOYMENTS.c.device_pdi == DEVICES.c.pdi).join(LICENSES)
     query = (
-        select(DEVICES.c.pdi, DEVICES.c.last_report_at, DEPLOYMENTS.c.deployed_at, _ALLOWED.label("allowed_us"))
+        select(
+            DEVICES.c.pdi,
+            DEVICES.c.last_report_at,
+            DEPLOYMENTS.c.licensed_at,
+            LICENSES.c.tightened_at,
+            _ALLOWED.label("allowed_us"),
+        )
         .select_from(joined)
         .where(
             DEVICES.c.last_report_at < now - shortest,
             DEVICES.c.last_report_at + _ALLOWED < now,
-            DEPLOYMENTS.c.deployed_at + _ALLOWED < now,
+            DEPLOYMENTS.c.licensed_at + _ALLOWED < now,
+            LICENSES.c.tightened_at + _ALLOWED < now,
             DEVICES.c.kind == int(DeviceKind.GPU),
             ~is_open(Reason.SILENT),
         )

@@ -87,6 +87,56 @@ async def test_deployed_device_stands_unproven_before_its_first_report(store: St
     assert (found.license_number, found.licensee, found.region) == ("D1", "Example Cloud", SITE)
 
 
+async def test_deployment_ends_that_a_device_is_unknown(store: Store, store_path: Path) -> None:
+    unknown = finding(Reason.UNKNOWN_DEVICE)
+    reported = [
+        device(1, unknown, standing=Standing.UNLICENSED),
+        device(2, unknown, finding(Reason.BOARD_CHANGED), standing=Standing.UNLICENSED),
+        device(3, unknown, finding(Reason.RANGE_VOID), standing=Standing.UNLICENSED),
+        device(4, unknown, standing=Standing.UNLICENSED),
+        device(9, kind=DeviceKind.SWITCH),
+    ]
+    await store.commit([record(START, reported)])
+    before = await store.change_number()
+    await store.import_deployments([deployment(number) for number in (1, 2, 3, 9)], START + HOUR)
+    found = {number: await store.get_device(pdi(number)) for number in (1, 2, 3, 4, 9)}
+    shown = {n: (d.standing, [f.finding.reason for f in d.findings]) for n, d in found.items() if d is not None}
+    assert shown == {
+        1: (Standing.UNPROVEN, []),  # nothing was appraised under the license yet
+        2: (Standing.VIOLATION, [Reason.BOARD_CHANGED]),
+        3: (Standing.UNPROVEN, [Reason.RANGE_VOID]),
+        4: (Standing.UNLICENSED, [Reason.UNKNOWN_DEVICE]),
+        9: (None, []),
+    }
+    changed = {change.pdi for change in (await store.changes_after(before)).devices}
+    assert changed == {pdi(number) for number in (1, 2, 3, 9)}
+    # What it was is history, not gone.
+    with closing(sqlite3.connect(store_path)) as database:
+        spans = database.execute(
+            "SELECT closed_at - opened_at FROM findings WHERE reason = ? AND closed_at IS NOT NULL",
+            (int(Reason.UNKNOWN_DEVICE),),
+        ).fetchall()
+    assert spans == [(HOUR // timedelta(microseconds=1),)] * 3
+
+
+async def test_only_the_first_import_of_a_device_judges_it_anew(store: Store) -> None:
+    await store.import_deployments([deployment(1)], START)
+    await store.commit([record(START, [device(1)])])
+    await store.import_deployments([deployment(1, region=SITE)], START + HOUR)
+    found = await store.get_device(pdi(1))
+    assert found is not None
+    assert found.standing is Standing.COMPLIANT
+
+
+async def test_verdict_from_before_the_import_is_not_written(store: Store) -> None:
+    late = record(START, [device(1, finding(Reason.UNKNOWN_DEVICE), standing=Standing.UNLICENSED)])
+    await store.import_deployments([deployment(1)], START)
+    assert (await store.commit([late])).stale == {late.verdict.challenge}
+    found = await store.get_device(pdi(1))
+    assert found is not None
+    assert (found.standing, found.findings) == (Standing.UNPROVEN, ())
+
+
 async def test_new_licensee_changes_every_device_of_the_license(store: Store) -> None:
     await store.import_deployments([deployment(1), deployment(2)], START)
     before = await store.change_number()

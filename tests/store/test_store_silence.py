@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from server.desk.sweep import Sweep
 from server.store import DeviceFilter, DeviceRecord, Store, StoreUnavailableError
 from server.store.silence import Uptime, open_silent
-from tests.store.store_world import HOUR, START, deployment, device, finding, pdi, record
+from tests.store.store_world import HOUR, SITE, START, deployment, device, finding, license_of, pdi, record
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.verdict import Standing
@@ -65,6 +66,50 @@ async def test_silent_after_cadence_and_grace_and_not_before(reported: Store) ->
     assert [change.pdi for change in (await reported.changes_after(before)).devices] == [pdi(1)]
     # It is told once.
     assert await reported.sweep_silent(START + ALLOWED + HOUR) == ()
+
+
+async def test_time_before_the_terms_were_shortened_does_not_count(reported: Store) -> None:
+    await reported.import_deployments([deployment(2)], START)  # of the same license; device 1 is in no file from now on
+    await up(reported, START, START + HOUR)
+    short = license_of(cadence=60 * SECOND, grace=30 * SECOND)
+    await reported.import_deployments([deployment(2, short)], START + HOUR)
+    silent_at = START + HOUR + 91 * SECOND
+    await up(reported, START + HOUR, silent_at - SECOND)
+    assert await reported.sweep_silent(silent_at - SECOND) == ()
+    await up(reported, silent_at - SECOND, silent_at)
+    assert await reported.sweep_silent(silent_at) == (pdi(1),)
+
+
+async def test_time_under_another_license_does_not_count(reported: Store) -> None:
+    other = license_of("D2", cadence=60 * SECOND, grace=30 * SECOND)
+    await reported.import_deployments([deployment(3, other)], START)
+    await up(reported, START, START + HOUR)
+    await reported.import_deployments([deployment(1, other)], START + HOUR)
+    silent_at = START + HOUR + 91 * SECOND
+    await up(reported, START + HOUR, silent_at - SECOND)
+    assert await reported.sweep_silent(silent_at - SECOND) == ()
+    await up(reported, silent_at - SECOND, silent_at)
+    assert await reported.sweep_silent(silent_at) == (pdi(1),)
+
+
+async def test_other_changes_of_a_license_postpone_nothing(reported: Store) -> None:
+    """Else a file that moves an end date each night would keep its devices from ever being silent."""
+    await up(reported, START, START + HOUR)
+    extended = replace(license_of(), valid_until=license_of().valid_until + HOUR, licensee="Example Cloud Two")
+    await reported.import_deployments([deployment(1, extended, SITE)], START + HOUR)
+    silent_at = START + ALLOWED + SECOND
+    await up(reported, START + HOUR, silent_at)
+    assert await reported.sweep_silent(silent_at) == (pdi(1),)
+
+
+async def test_longer_terms_hold_at_once_and_postpone_no_more(reported: Store) -> None:
+    await up(reported, START, START + HOUR)
+    await reported.import_deployments([deployment(1, license_of(grace=HOUR))], START + HOUR)
+    silent_at = START + 2 * HOUR + SECOND
+    await up(reported, START + HOUR, silent_at - SECOND)
+    assert await reported.sweep_silent(silent_at - SECOND) == ()
+    await up(reported, silent_at - SECOND, silent_at)
+    assert await reported.sweep_silent(silent_at) == (pdi(1),)
 
 
 async def test_downtime_does_not_count(store_path: Path) -> None:

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help venv demo test fuzz check proto lock
+.PHONY: help venv demo test mutate fuzz check proto lock
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: venv
 	@$(PY) -m pytest --cov --cov-report=term:skip-covered && $(PY) -m coverage report --include='verifier/*' --fail-under=100 >/dev/null \
 	  || { echo "make test: failed (a test, or verifier/ is below 100 % branch coverage)" >&2; exit 1; }
 endif
+
+mutate: venv  ## Mutation testing of verifier/evidence and verifier/place; M='PATTERN ...' a part
+	@scripts/mutate.sh
 
 fuzz: venv  ## Fuzz one parser: make fuzz DOOR=report RUNS=100000 (docs/conformance.md)
 	@$(PY) -m tests.fuzz $(DOOR) --runs $(or $(RUNS),100000)

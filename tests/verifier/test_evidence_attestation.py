@@ -33,6 +33,7 @@ def attestation(
 
 def test_budgets() -> None:
     attestation(bytes(MAX_CLAIMS_BYTES), MAX_REPORTS, MAX_REPORT_BYTES).check_limits()
+    attestation(reports=1).check_limits()
     for over in (
         attestation(bytes(MAX_CLAIMS_BYTES + 1)),
         attestation(reports=0),

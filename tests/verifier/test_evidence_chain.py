@@ -137,6 +137,17 @@ def test_i1_other_hash(position: int) -> None:
     assert refused_with(position, Change(hash_algorithm="SHA256")) is Reason.CHAIN_MALFORMED
 
 
+@pytest.mark.parametrize("position", range(5))
+def test_i1_signature_whose_last_bit_is_called_unused(position: int) -> None:
+    certificates = [*HONEST.certificates]
+    while certificates[position][-1] & 1:  # such a bit must be 0
+        certificates = [*make_chain().certificates]
+    signature = x509.load_der_x509_certificate(certificates[position]).signature
+    certificates[position] = flip(certificates[position], -len(signature) - 1)
+    assert x509.load_der_x509_certificate(certificates[position]).signature == signature
+    assert refused(certificates, TrustRoots(frozenset(certificates[4:]))) is Reason.CHAIN_MALFORMED
+
+
 def test_i2_root_must_be_the_pinned_bytes() -> None:
     twin = make_chain()  # same names and keys, another signature
     assert twin.certificates[4] != HONEST.certificates[4]

@@ -124,6 +124,7 @@ def test_cl3_number_that_only_equals_the_key() -> None:
         (-70003, [A, "bbbbbbbb"]),
         (-70004, None),
         (-70004, {}),
+        (-70004, [{0: 0, 1: bytes(32), 2: 1}]),  # a map that answers to the indices of a list
         (264, None),
         (264, {1: 10.0}),
         (264, {1: 10.0, 2: 10.0, 3: 10.0}),
@@ -229,6 +230,10 @@ RANGES = st.lists(
     | st.tuples(st.integers(0, 1), st.binary(min_size=32, max_size=32), st.integers(1, 6)),
     max_size=5,
 )
+
+
+def test_the_profile_is_that_of_the_protocol() -> None:
+    assert PROFILE == "tag:trigpoint.dev,2026:attestation#1"  # docs/protocol.md §3
 
 
 @settings(deadline=None, max_examples=80)

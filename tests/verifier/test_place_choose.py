@@ -157,6 +157,10 @@ def test_a_spread_over_fewer_landmarks_than_places_asks_them_all() -> None:
     assert choose(1, known=LandmarkRegistry(())) == []
 
 
+def test_the_second_step_is_spread_whatever_the_first_one_found() -> None:
+    assert names(choose(2, seed=5, fix=open_fix(named("near0")))) == names(choose(2, seed=5))
+
+
 def test_later_steps_ask_around_the_smallest_disc() -> None:
     assert CLOSING == 4
     at = named("far12")

@@ -163,6 +163,15 @@ def test_an_arc_without_length_is_a_point() -> None:
     )
 
 
+def test_the_pole_of_an_arc_is_a_quarter_of_the_circle_away_however_sines_are_rounded() -> None:
+    for latitude in range(-89, 90):
+        pole = Position(latitude, 70).vector()
+        start = np.cross(pole, np.array([0.3, 0.2, 0.9]))
+        start /= np.linalg.norm(start)
+        end = start * math.cos(0.2) + np.cross(pole, start) * math.sin(0.2)
+        assert distance_to_arcs_km(pole, start[None], end[None]) == pytest.approx(math.pi / 2 * RADIUS_KM)
+
+
 def test_the_nearest_of_several_arcs_counts() -> None:
     starts = unit_vectors(np.array([0.0, 20.0]), np.array([0.0, 0.0]))
     ends = unit_vectors(np.array([0.0, 20.0]), np.array([10.0, 10.0]))
@@ -203,6 +212,12 @@ def test_hand_computed_crossings() -> None:
     assert sorted(round(float(z)) for z in found[:, 2]) == [-1, 1]
     found = circle_crossings(centers, np.radians([60.0, 60.0]))  # cos 60 = x = y
     assert np.abs(found) == pytest.approx(np.array([[0.5, 0.5, math.sqrt(0.5)]] * 2))
+
+
+def test_circles_that_touch_meet_in_the_one_place() -> None:
+    centers = unit_vectors(np.array([0.0, 0.0]), np.array([0.0, 90.0]))
+    found = circle_crossings(centers, np.array([math.pi / 4, math.pi / 4]))
+    assert found == pytest.approx(np.array([Position(0, 45).vector()] * 2))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.verifier.helpers_place import NOW, landmark, public_key
 from verifier.errors import UsageError
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, LandmarkRegistry
-from verifier.units import LandmarkId
+from verifier.units import CountryCode, LandmarkId
 
 HERE = Position(1, 2)
 
@@ -47,6 +47,13 @@ def test_a_shared_party_merges_two_domains(a: tuple[str, str], b: tuple[str, str
     found = domains(registry(a=a, b=b, other=("o", "h")))
     assert found["a"] == found["b"]
     assert found["other"] != found["a"]
+
+
+def test_a_domain_is_named_by_the_first_of_its_parties_in_plain_small_letters() -> None:
+    joint = landmark("a", Position(0, 0), operator="Zeta", hoster="Beta   Data \tCENTERS")
+    registry = LandmarkRegistry.build([joint])
+    assert registry.domain_of(joint.landmark_id) == registry.domain_of_party("ZETA") == "beta data centers"
+    assert registry.domain_of_party("Nobody  Known") == "nobody known"
 
 
 def test_names_that_differ_stay_apart() -> None:
@@ -108,6 +115,12 @@ def test_validity_begins_with_its_first_moment_and_ends_before_its_last(
 ) -> None:
     record = replace(landmark("a", HERE), valid_from=valid_from, valid_until=valid_until)  # type: ignore[arg-type]
     assert record.is_valid(NOW) is valid
+
+
+def test_a_new_record_is_open_and_nobody_has_ranged_it() -> None:
+    place, country = Position(0, 0), CountryCode("XX")
+    new = Landmark(LandmarkId("a"), bytes(32), "operator", "hoster", place, 0.0, False, country, 1, NOW)  # noqa: FBT003
+    assert (new.valid_from, new.valid_until, new.ranged_by) == (None, None, ())
 
 
 def test_two_landmarks_of_one_name_are_refused() -> None:

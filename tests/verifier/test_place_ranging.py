@@ -165,6 +165,11 @@ def answered_mask(rounds: list[int]) -> Callable[[RangeWorld], None]:
     return set_part("answered", mask_of(rounds))
 
 
+def one_round(world: RangeWorld) -> None:
+    world.answered = 1
+    world.payload.update({6: 1, 7: (1).to_bytes(8, "big")})
+
+
 def accepted_mask(rounds: list[int]) -> Callable[[RangeWorld], None]:
     return set_field(7, mask_of(rounds).to_bytes(8, "big"))
 
@@ -246,6 +251,7 @@ LIES: dict[str, tuple[Callable[[RangeWorld], None], Reason]] = {
     "nothing answered": (answered_mask([]), Reason.MASK_INVALID),
     "seven accepted": (accepted_mask(list(range(7))), Reason.TOO_FEW_ROUNDS),
     "none accepted": (accepted_mask([]), Reason.TOO_FEW_ROUNDS),
+    "one sent": (one_round, Reason.TOO_FEW_ROUNDS),
     # the device's signed log (P4)
     "an empty log": (set_part("log", ()), Reason.TRANSCRIPT_NOT_LOGGED),
     "another session logged": (log_change(session=bytes(32)), Reason.TRANSCRIPT_NOT_LOGGED),
@@ -328,9 +334,10 @@ def test_a_void_range_is_dropped_with_its_landmark_and_reason_and_spoils_no_othe
 
 
 def test_ranges_of_a_device_whose_report_was_refused_are_passed_over() -> None:
-    world = honest_world("lm-a", device_index=1)
-    found = verify_all([world], [device_report(0, PDI, world.log)])
-    assert (found.verified, found.void) == ((), ())
+    refused, good = honest_world("lm-a", device_index=1), honest_world("lm-b")
+    found = verify_all([refused, good], [device_report(0, PDI, good.log)])
+    assert [r.landmark.landmark_id for r in found.verified] == ["lm-b"]
+    assert found.void == ()
 
 
 def test_all_ranges_of_unknown_firmware_are_void() -> None:
@@ -397,6 +404,16 @@ def test_a_range_that_shares_with_a_void_one_is_void_too() -> None:
     again.payload = {**world.payload, 8: -1}
     found = verify_all([world, again], [device_report(0, PDI, world.log)])
     assert [v.reason for v in found.void] == [Reason.COMMITMENT_REUSED, Reason.RECEIPT_MALFORMED]
+
+
+def test_garbage_before_them_does_not_hide_what_two_ranges_share() -> None:
+    world, garbage, text = (honest_world(name) for name in LANDMARKS)
+    garbage.change_receipt = lambda _: b"\xff"
+    text.payload = "text"  # type: ignore[assignment]
+    for first in (garbage, text):
+        found = verify_all([first, world, world], [device_report(0, PDI, world.log)])
+        assert found.verified == ()
+        assert [v.reason for v in found.void] == [Reason.RECEIPT_MALFORMED, *[Reason.COMMITMENT_REUSED] * 2]
 
 
 @pytest.mark.parametrize("payload", [[1, 2], "text", {}, {1: "text", 4: None}, {1: 5, 4: [b""]}])

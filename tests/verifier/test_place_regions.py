@@ -28,7 +28,7 @@ from tests.verifier.helpers_place import (
 )
 from verifier.errors import UsageError
 from verifier.place import regions
-from verifier.place.geodesy import Position, distance_to_arcs_km
+from verifier.place.geodesy import HALF_CIRCUMFERENCE_KM, Position, distance_km, distance_to_arcs_km
 from verifier.place.regions import CRIMEA, Atlas, Countries, RegionDistances, SiteDisc, parse_prohibited
 from verifier.units import CountryCode
 
@@ -323,6 +323,15 @@ def test_a_square_at_the_equator_has_the_distances_that_one_reckons() -> None:
     assert corner.to_region_km == pytest.approx(sphere_km(Position(11, 11), Position(10, 10)), abs=PIECE_ERROR_KM)
 
 
+def test_a_place_as_far_north_as_a_corner_is_inside_or_outside_once() -> None:
+    diamond = [[[0.0, -1.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]]
+    own = parse(({"iso1A2": "AA"}, shape(diamond)))
+    for longitude, inside in ((-2, False), (-0.5, True), (0.0, True), (0.5, True), (2, False)):
+        assert own.contains(countries("AA"), Position(0, longitude)) is inside
+    assert not own.contains(countries("AA"), Position(1, -0.5))
+    assert not own.contains(countries("AA"), Position(-1, -0.5))
+
+
 def test_an_edge_is_straight_in_longitude_and_latitude_and_no_great_circle() -> None:
     own = parse(({"iso1A2": "AA"}, shape(square(-50, 50, 50, 80))))
     # The great circle between (50, -50) and (50, 50) passes 61.6 N: 1,300 km north of the edge as drawn.
@@ -392,9 +401,11 @@ def test_a_feature_is_named_by_its_own_code_and_else_by_its_country() -> None:
         ({"country": "UA", "wikidata": "Q7835"}, shape(square(10, 0, 11, 1))),
         ({"country": "UA", "wikidata": "Q1"}, shape(square(20, 0, 21, 1))),
         ({"wikidata": "Q5"}, shape(square(30, 0, 31, 1))),
+        ({"iso1A2": "", "country": ""}, shape(square(30, 0, 31, 1))),
         ({"iso1A2": "NN"}, None),
+        ({"iso1A2": "LL"}, shape(square(40, 0, 41, 1))),
     )
-    assert own.country_codes == {"AA", "UA", "UA-43"}
+    assert own.country_codes == {"AA", "UA", "UA-43", "LL"}
     assert CRIMEA == "UA-43"
     for place, code in ((Position(0.5, 0.5), "AA"), (Position(0.5, 5.5), "AA"), (Position(0.5, 10.5), "UA-43")):
         assert own.contains(countries(code), place)
@@ -463,10 +474,14 @@ def test_regions_print_as_an_officer_would_write_them() -> None:
     assert str(SiteDisc("Tuas", SINGAPORE, 50)) == "site Tuas (50 km around 1.29, 103.85)"
 
 
-@pytest.mark.parametrize("radius_km", [0, -1, 10007.6, 20000, math.nan, math.inf])
+@pytest.mark.parametrize("radius_km", [0, -1, HALF_CIRCUMFERENCE_KM / 2, 10007.6, 20000, math.nan, math.inf])
 def test_a_site_that_is_nothing_or_half_the_earth_is_refused(radius_km: float) -> None:
     with pytest.raises(UsageError, match="site 'x': a radius"):
         SiteDisc("x", SINGAPORE, radius_km)
+
+
+def test_a_site_may_be_one_building() -> None:
+    assert SiteDisc("x", SINGAPORE, 0.2).radius_km == 0.2
 
 
 def test_the_largest_site_is_just_under_half_the_earth() -> None:
@@ -504,6 +519,8 @@ def test_a_site_holds_the_places_within_its_radius() -> None:
     assert atlas().contains(site, SINGAPORE)
     assert atlas().contains(site, travel(SINGAPORE, 90, 49.999))
     assert not atlas().contains(site, travel(SINGAPORE, 90, 50.001))
+    rim = travel(SINGAPORE, 90, 50)
+    assert atlas().contains(SiteDisc("x", SINGAPORE, distance_km(SINGAPORE, rim)), rim)
 
 
 def test_the_prohibited_destinations_are_those_of_the_design() -> None:
@@ -516,6 +533,7 @@ def test_only_three_groups_and_three_names_prohibit() -> None:
     rows = [("D:5", "AA"), ("E:1", "BB"), ("E:2", "CC"), ("D:1", "DD"), ("D:4", "EE"), ("A:5", "FF"), ("A:6", "GG")]
     data = "as_of,iso2,group,more\n" + "".join(f"x,{iso2},{group},y\n" for group, iso2 in rows)
     assert parse_prohibited(data.encode()).codes == {"AA", "BB", "CC", "HK", "MO", "UA-43"}
+    assert parse_prohibited(b"group,iso2\nD:5,AA\n").codes == {"AA", "HK", "MO", "UA-43"}
 
 
 @pytest.mark.parametrize("data", [b"", b"group,country\nD:5,CU\n", b"iso2\nCU\n", b"CU,D:5\n"])
@@ -572,6 +590,10 @@ SQUARE = [[[[0, 0], [0, 1], [1, 1], [0, 0]]]]
         _feature({"iso1A2": "XX"}, []),
         _feature({"iso1A2": "XX"}, [[[[0, 0], [0, 1], [500, 1], [0, 0]]]]),
         _feature({"iso1A2": "XX"}, [[[[0, 0], [0, 1], [math.nan, 1], [0, 0]]]]),
+        _feature({"iso1A2": "XX"}, [[[[0, 0], [0, 1], [180.5, 1], [0, 0]]]]),
+        _feature({"iso1A2": "XX"}, [[[[0, 0], [0, 1], [1, 90.5], [0, 0]]]]),
+        _feature({"iso1A2": "XX"}, [[[0, 1, 2, 3]]]),
+        _feature({"iso1A2": "XX"}, [[[[[0, 0], [0, 1]], [[0, 0], [0, 1]], [[0, 0], [0, 1]], [[0, 0], [0, 1]]]]]),
     ],
 )
 def test_border_data_that_make_no_sense_are_refused(borders: bytes) -> None:

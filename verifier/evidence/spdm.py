@@ -190,7 +190,7 @@ def _parse_tlvs(opaque: bytes) -> Mapping[int, bytes]:
     while offset < len(opaque):
         kind = int.from_bytes(opaque[offset : offset + 2], "little")
         end = offset + 4 + int.from_bytes(opaque[offset + 2 : offset + 4], "little")
-        if len(opaque) < offset + 4 or len(opaque) < end:  # docs/protocol.md E3
+        if len(opaque) < end:  # docs/protocol.md E3; end is at least the header's
             raise ReportMalformedError(f"the opaque field at {offset} is truncated")
         if kind in fields:  # docs/protocol.md E3
             raise ReportMalformedError(f"opaque field {kind} occurs twice")

@@ -96,7 +96,6 @@ class _Shape:
     """One country's rings, ready for point tests and boundary distances."""
 
     def __init__(self, rings: tuple[_Ring, ...]) -> None:
-        self.rings = rings
         starts = np.concatenate(rings)
         ends = np.concatenate([np.roll(r, -1, axis=0) for r in rings])
         self.edges = np.concatenate([starts, ends], axis=1)  # (n, 4)

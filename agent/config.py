@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from agent.claims import Location
 
@@ -136,7 +135,10 @@ def load_config(path: Path | None, flags: dict[str, dict[str, object] | object])
     try:
         return AgentConfig.model_validate(tree)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, item['loc'])) or 'configuration'}: {_said(item)}" for item in error.errors())
+        lines = (
+            f"{'.'.join(map(str, item['loc'])) or 'configuration'}: {_said(item['type'], item['msg'])}"
+            for item in error.errors()
+        )
         raise ConfigError("; ".join(lines)) from error
 
 
@@ -166,9 +168,9 @@ def check_files(server: ServerConfig) -> None:
         ) from error
 
 
-def _said(problem: ErrorDetails) -> str:
+def _said(kind: str, message: str) -> str:
     words = {"extra_forbidden": "unknown key", "missing": "is missing"}
-    return words.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+    return words.get(kind) or message.removeprefix("Value error, ")
 
 
 def is_loopback(target: str) -> bool:

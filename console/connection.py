@@ -103,7 +103,9 @@ def _with_file(options: ConnectionOptions) -> ConnectionOptions:
     try:
         found = SettingsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {said(item)}" for item in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {said(item['type'], item['msg'])}" for item in error.errors()
+        )
         raise _unusable(f"{path}: {problems}") from error
     except (OSError, ValueError) as error:
         raise _unusable(f"{path}: {error}") from error

@@ -125,7 +125,7 @@ def _records(file: Path) -> list[LandmarkRecord]:
     try:
         records = TypeAdapter(list[LandmarkRecord]).validate_python(content)
     except ValidationError as error:
-        problems = "\n".join(f"  {_place(item['loc'])}: {said(item)}" for item in error.errors())
+        problems = "\n".join(f"  {_place(item['loc'])}: {said(item['type'], item['msg'])}" for item in error.errors())
         raise CommandError(ExitCode.UNUSABLE, f"{file}: nothing was imported\n{problems}") from error
     for number, record in enumerate(records, start=1):
         if bool(record.id) == bool(record.name):

@@ -28,6 +28,7 @@ from tests.verifier.helpers_place import (
 )
 from verifier.errors import UsageError
 from verifier.place import regions
+from verifier.place import regions as regions_module
 from verifier.place.geodesy import HALF_CIRCUMFERENCE_KM, Position, distance_km, distance_to_arcs_km
 from verifier.place.regions import CRIMEA, Atlas, Countries, RegionDistances, SiteDisc, parse_prohibited
 from verifier.units import CountryCode
@@ -605,3 +606,12 @@ def test_border_data_that_make_no_sense_are_refused(borders: bytes) -> None:
 def test_country_groups_that_make_no_sense_are_refused(groups: bytes) -> None:
     with pytest.raises(UsageError):
         parse_prohibited(groups)
+
+
+def test_kept_distances_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Atlas.parse(_feature({"iso1A2": "XX"}, SQUARE), "test")
+    monkeypatch.setattr(regions_module, "MAX_KEPT_DISTANCES", 2)
+    places = [Position(10, float(x)) for x in range(5)]
+    first = [own.distances(countries("XX"), place) for place in places]
+    assert len(own._distances) == 1
+    assert [own.distances(countries("XX"), place) for place in places] == first

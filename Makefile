@@ -20,7 +20,8 @@ test: venv  ## All tests with coverage; T=PATH runs a part
 else
 test: venv
 	@$(PY) -m pytest --cov --cov-report=term:skip-covered && $(PY) -m coverage report --include='verifier/*' --fail-under=100 >/dev/null \
-	  || { echo "make test: failed (a test, or verifier/ is below 100 % branch coverage)" >&2; exit 1; }
+	  || { $(PY) -m coverage report --include='verifier/*' --show-missing --skip-covered >&2; \
+	       echo "make test: failed (a test, or verifier/ is below 100 % branch coverage)" >&2; exit 1; }
 endif
 
 mutate: venv  ## Mutation testing of verifier/evidence and verifier/place; M='PATTERN ...' a part

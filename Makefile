@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help venv demo test mutate fuzz check proto lock
+.PHONY: help venv demo test mutate fuzz study check proto lock
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,7 +11,7 @@ help:  ## This list
 venv:  ## Make .venv alone
 	@scripts/venv.sh
 
-demo: venv  ## Landmarks, a server and three emulated servers; one is moved, one GPU stolen, one falls silent
+demo: venv  ## Landmarks, a server and four emulated GPU servers; one is moved, one GPU stolen, one falls silent
 	@$(PY) -m demo
 
 ifdef T
@@ -34,6 +34,10 @@ check: venv  ## Lint, types, room boundaries, dependencies, proto
 	@set -e; export PATH="$$PWD/.venv/bin:$$PATH"; \
 	ruff check .; ruff format --check .; mypy; lint-imports --no-cache; deptry .; (cd proto && buf lint); scripts/proto.sh --check; scripts/no-hosts.sh; \
 	echo "make check: clean"
+
+study: venv  ## What the rules prove on measured round trips: make study RTT=DIR [SEED=N] [FIGURES=DIR]
+	@test -n "$(RTT)" || { echo "make study: which folder? make study RTT=DIR" >&2; exit 2; }
+	@$(PY) -m benchmarks.study "$(RTT)" $(if $(SEED),--seed $(SEED)) $(if $(FIGURES),--figures "$(FIGURES)")
 
 proto: venv  ## Regenerate proto/gen from proto/trigpoint
 	@scripts/proto.sh

@@ -147,6 +147,8 @@ def landmark(message: landmark_pb2.Landmark) -> Json:
         "valid_until": time_of(message, "valid_until"),
         "domain": message.domain or None,
         "country": message.country or None,
+        "operator_key": message.operator_key.hex() or None,
+        "operator_signature": message.operator_signature.hex() or None,
     }
 
 

@@ -1,28 +1,36 @@
-"""`trigpoint landmark`: list, import."""
+"""`trigpoint landmark`: list, import; its other commands are in plan.py and audit.py."""
 
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import grpc
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from trigpoint.v1 import landmark_pb2
 
 from console import as_json, render
+from console.audit import audit_landmarks
 from console.desk import CALL_TIMEOUT_S, Desk, with_desk
-from console.exits import CommandError, ExitCode
+from console.exits import CommandError, ExitCode, from_rpc
+from console.plan import plan_landmarks
 from console.problems import said
 from console.text import clean, plural
 
 PAGE_SIZE = 1000
+# How the server names a field of the request that it refuses.
+_REFUSED = re.compile(r"landmarks\[(\d{1,9})\]\.(.+)")
 
 app = typer.Typer(no_args_is_help=True, help="Ranging landmarks.")
+app.command("plan")(plan_landmarks)
+app.command("audit")(audit_landmarks)
 
 
 class LandmarkRecord(BaseModel):
-    """One object of an import file: fields of trigpoint.v1.Landmark, `public_key` in hex, `id` or `name`."""
+    """One object of an import file: fields of trigpoint.v1.Landmark, bytes in hex, `id` or `name`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,6 +48,8 @@ class LandmarkRecord(BaseModel):
     valid_from: AwareDatetime | None = None
     valid_until: AwareDatetime | None = None
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    operator_key: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] | None = None
+    operator_signature: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{2})*$")] | None = None
     # What `landmark list --json` prints and the server alone decides.
     revision: int = 0
     revise_time: str | None = None
@@ -61,6 +71,8 @@ class LandmarkRecord(BaseModel):
             valid_from=_stamp(self.valid_from),
             valid_until=_stamp(self.valid_until),
             country=self.country,
+            operator_key=bytes.fromhex(self.operator_key or ""),
+            operator_signature=bytes.fromhex(self.operator_signature or ""),
         )
 
 
@@ -90,14 +102,22 @@ def list_landmarks(desk: Desk) -> None:
 def import_landmarks(
     desk: Desk,
     *,
-    file: Annotated[Path, typer.Argument(help="JSON array of landmarks.")],
+    files: Annotated[list[Path], typer.Argument(help="JSON arrays of landmarks.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, change nothing.")] = False,
 ) -> None:
-    """Add landmarks, or new revisions of them: all or none."""
+    """Add landmarks, or new revisions of them: all of all files, or none."""
+    given = [(f"{file}: landmark {n}", record) for file in files for n, record in enumerate(_records(file), start=1)]
     request = landmark_pb2.ImportLandmarksRequest(
-        landmarks=[record.message() for record in _records(file)], validate_only=dry_run
+        landmarks=[record.message() for _, record in given], validate_only=dry_run
     )
-    response = desk.landmarks.ImportLandmarks(request, timeout=CALL_TIMEOUT_S)
+    try:
+        response = desk.landmarks.ImportLandmarks(request, timeout=CALL_TIMEOUT_S)
+    except grpc.RpcError as error:
+        found = _REFUSED.fullmatch(from_rpc(error, desk.target).message)
+        if found is None or int(found[1]) >= len(given):
+            raise
+        place, _ = given[int(found[1])]
+        raise CommandError(ExitCode.UNUSABLE, f"{place}, {found[2]}; nothing was imported") from error
     if desk.json:
         desk.print_json(as_json.landmark_import(response, validate_only=dry_run))
         return

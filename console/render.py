@@ -208,6 +208,7 @@ def landmark_list(landmarks: Iterable[landmark_pb2.Landmark]) -> Table:
         runs = Text(clean(entry.operator))
         if entry.hoster != entry.operator:
             runs.append(f"\n{clean(entry.hoster)}", "dim")
+        name.append(*(("\nsigned", "dim") if entry.operator_signature else ("\nnot signed", "yellow")))
         table.add_row(name, runs, at, clean(entry.domain), "\n".join(map(clean, entry.endpoints)))
     return table
 

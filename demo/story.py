@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import grpc
-from trigpoint.v1 import device_pb2, licensing_pb2, licensing_pb2_grpc, reason_pb2
+from trigpoint.v1 import device_pb2, licensing_pb2, licensing_pb2_grpc, place_pb2, reason_pb2
 
 from demo.processes import DemoError
 from demo.stage import Stage
@@ -71,7 +71,9 @@ class Story:
         self._tell(f"The server answers on {self.stage.address}.")
         await self.stage.start_boards()
         await self.stage.import_records()
-        where = ", ".join(f"{s.key} ({s.gpus} GPUs, {s.city})" for s in self.stage.world.servers)
+        where = ", ".join(
+            f"{s.key} ({s.gpus} GPU{'s' if s.gpus > 1 else ''}, {s.city})" for s in self.stage.world.servers
+        )
         self._tell(f"Servers {where} are on; {len(self.stage.devices)} deployments are imported.")
         await self.stage.start_agents()
 
@@ -82,6 +84,7 @@ class Story:
         """
         await self._until(self.fleet.all_compliant, WAIT_S)
         self._tell(f"All {len(self.fleet.devices)} GPUs are COMPLIANT: identity, board, firmware and place are proven.")
+        self._tell_unprovable_site()
 
         await self.stage.move("B", SHENZHEN)
         self._tell("Crime 1: server B is carried from Brasilia to Shenzhen.")
@@ -98,6 +101,22 @@ class Story:
         held = await self._until(lambda: self.fleet.flags().keys() == expected, WAIT_S - self.elapsed_s(), must=False)
         self.report(expected)
         return held
+
+    def _tell_unprovable_site(self) -> None:
+        """Tell of the device whose license asks for less than its site, since its site cannot be proven."""
+        for device in self.stage.devices.values():
+            fix = self.fleet.devices[device.pdi].last_fix
+            if self.stage.world.server(device.server).presence != "outside_prohibited":
+                continue
+            answers = [
+                f"{what} {place_pb2.PlaceAnswer.Name(answer).removeprefix('PLACE_ANSWER_')}"
+                for what, answer in (
+                    ("its site is", fix.in_licensed_region),
+                    ("that it is outside prohibited destinations is", fix.outside_prohibited),
+                )
+            ]
+            self._tell(f"{device}: {', '.join(answers)}, and that is what its license asks for.")
+            self.say(f"    why: {fix.explanation}")
 
     def expected(self) -> set[Flag]:
         """Exactly what must be flagged at the end."""

@@ -38,5 +38,7 @@ def fleet_table(story: Story) -> Table:
         lines = [f"{count} {name}" for name, count in standings.items()]
         lines += [f"  {count} {name}" for name, count in sorted(reasons.items())]
         where = spec.country or f"{spec.radius_km:,.0f} km around {spec.city}"
+        if spec.presence == "outside_prohibited":
+            where = f"{where}; to prove: outside prohibited destinations"
         table.add_row(spec.key, where, squares, "\n".join(lines))
     return table

@@ -1,4 +1,4 @@
-"""The world of the demonstration: invented operators, real places, three servers of one invented licensee."""
+"""The world of the demonstration: invented operators, real places, four servers of one invented licensee."""
 
 from dataclasses import dataclass
 
@@ -31,12 +31,12 @@ class ServerSpec:
     """One emulated server: where it really stands at first, and where its license says it may be.
 
     Attributes:
-        key: A, B or C.
+        key: A, B, C or D.
         city: For the story.
         spot: Where it stands at first.
         gpus: GPUs on its board of 8 slots.
         license_number: Its license.
-        presence: `site` or `country`.
+        presence: `site`, `country` or `outside_prohibited`.
         country: The licensed country; empty for a site.
         radius_km: Radius of the licensed site around `spot`; 0 for a country.
         switches: Switches on its board.
@@ -69,6 +69,7 @@ class World:
 
 
 SHENZHEN = Spot(22.54, 114.06)
+SINGAPORE_HALL = Spot(1.30, 103.70)
 STOLEN_SLOT = 3
 FREE_SLOT = 7
 PATH_FACTOR = 1.5
@@ -76,7 +77,8 @@ PATH_FACTOR = 1.5
 
 # Two landmarks of different operators stand near each site, so that f = 1 can be proven there, and three within
 # 1,000 km of Shenzhen. Only one of those is so near that its whole disc may lie in prohibited destinations, and two
-# domains (f + 1) would have to show it; so the move is flagged as OUTSIDE_LICENSED_REGION alone.
+# domains (f + 1) would have to show it; so the move is flagged as OUTSIDE_LICENSED_REGION alone. Server D's site of
+# 50 km is not provable, since only one landmark stands so near; that it is outside prohibited destinations is.
 DEMO = World(
     landmarks=(
         LandmarkSpec("dallas", "Lone Star Timing", "US", Spot(32.78, -96.80)),
@@ -89,12 +91,14 @@ DEMO = World(
         LandmarkSpec("taipei", "Strait Timing", "TW", Spot(25.04, 121.56)),
         LandmarkSpec("hanoi", "Red River Exchange", "VN", Spot(21.03, 105.85)),
         LandmarkSpec("singapore", "Equator Timing", "SG", Spot(1.35, 103.82)),
+        LandmarkSpec("kuala-lumpur", "Klang Valley Exchange", "MY", Spot(3.14, 101.69)),
         LandmarkSpec("sydney", "Southern Cross Metrology", "AU", Spot(-33.87, 151.21)),
     ),
     servers=(
         ServerSpec("A", "Dallas", Spot(32.80, -96.90), 8, "DEMO-0001", "site", radius_km=1000),
         ServerSpec("B", "Brasilia", Spot(-15.80, -47.90), 8, "DEMO-0002", "country", country="BR"),
         ServerSpec("C", "Frankfurt", Spot(50.12, 8.70), 7, "DEMO-0003", "site", radius_km=1000),
+        ServerSpec("D", "Singapore", SINGAPORE_HALL, 1, "DEMO-0004", "outside_prohibited", radius_km=50, switches=0),
     ),
     cadence_s=8,
     grace_s=8,

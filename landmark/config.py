@@ -12,10 +12,11 @@ from typing import Annotated, Final, Self
 from nacl.signing import VerifyKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from landmark.derive import MAX_ROUNDS, MIN_ACCEPTED_ROUNDS
 from landmark.errors import ConfigError
 from landmark.keys import key_id_of, parse_public_key
 from landmark.ranger import Policy
-from landmark.session import MAX_ROUNDS, MIN_ACCEPTED_ROUNDS, Plan
+from landmark.session import Plan
 
 _NS_PER_MS: Final = 1_000_000
 _MAX_PORT: Final = 65_535
@@ -35,13 +36,27 @@ class Limits(_Frozen):
     sessions_per_second: int = Field(default=200, ge=1, le=10_000)
 
 
+class Audit(_Frozen):
+    """Where this landmark learns by which others it is to be ranged. docs/protocol.md LA1.
+
+    `server` is host:port. `ca`, `cert` and `key` are PEM files: the roots that the server's certificate must chain to,
+    this landmark's certificate, which names its record, and the certificate's private key.
+    """
+
+    server: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")]
+    ca: Annotated[Path, Field(strict=False)]
+    cert: Annotated[Path, Field(strict=False)]
+    key: Annotated[Path, Field(strict=False)]
+
+
 class Config(_Frozen):
     """What a landmark is and how it serves.
 
     `listen` holds `host:port` or `[host]:port` with numeric hosts; port 0 takes a free one. Name the addresses that
     devices know: on a wildcard the system may answer from another one. `ticket_keys` are the server's raw Ed25519
     public keys in hex, several while they are rotated. `position_revision` and `virtual_machine` are those of the
-    landmark's record in the registry.
+    landmark's record in the registry. Without `audit` it is never ranged by others, and counts for nothing
+    (docs/protocol.md PL3).
     """
 
     listen: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=8)]
@@ -54,6 +69,7 @@ class Config(_Frozen):
     answer_wait_ms: int = Field(default=1_000, ge=10, le=_MAX_ANSWER_WAIT_MS)
     stats_interval_s: int = Field(default=60, ge=1, le=86_400)
     limits: Limits = Limits()
+    audit: Audit | None = None
 
     @field_validator("listen")
     @classmethod
@@ -117,7 +133,7 @@ def format_endpoint(host: str, port: int) -> str:
 
 
 def load_config(path: Path) -> Config:
-    """Read and check a configuration file; a relative `key_file` is taken from the file's folder.
+    """Read and check a configuration file; relative paths in it are taken from the file's folder.
 
     Raises:
         ConfigError: it cannot be read, is not TOML, or a field is wrong.
@@ -129,9 +145,16 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    if isinstance(content.get("key_file"), str):
-        content["key_file"] = str(path.parent / content["key_file"])
+    _anchor(content, ("key_file",), path.parent)
+    if isinstance(audit := content.get("audit"), dict):
+        _anchor(audit, ("ca", "cert", "key"), path.parent)
     return build_config(content, str(path))
+
+
+def _anchor(table: dict[str, object], names: tuple[str, ...], folder: Path) -> None:
+    for name in names:
+        if isinstance(value := table.get(name), str):
+            table[name] = str(folder / value)
 
 
 def build_config(content: Mapping[str, object], source: str) -> Config:

@@ -15,6 +15,8 @@ from landmark.errors import NotDeterministicError, SignatureInvalidError
 
 TICKET_LABEL: Final = b"trigpoint-ticket-v1\0"
 RECEIPT_LABEL: Final = b"trigpoint-receipt-v1\0"
+STATEMENT_LABEL: Final = b"trigpoint-prover-v1\0"
+RECORD_LABEL: Final = b"trigpoint-landmark-v1\0"
 
 _TAG_SIGN1: Final = 18  # RFC 9052 §4.2
 _ALGORITHM_ED25519: Final = -19  # RFC 9864 §2.2

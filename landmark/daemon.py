@@ -11,7 +11,7 @@ import gc
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Final
 
 import structlog
@@ -138,10 +138,16 @@ class Daemon:
         self._advance()
 
 
-async def serve(config: Config, key: LandmarkKey, on_ready: Callable[[Daemon], None]) -> None:
+async def serve(
+    config: Config,
+    key: LandmarkKey,
+    on_ready: Callable[[Daemon], None],
+    beside: Callable[[], Coroutine[None, None, None]] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    `on_ready` is called once every socket is bound and read. OSError when one cannot be bound.
+    `on_ready` is called once every socket is bound and read. OSError when one cannot be bound. `beside` runs meanwhile,
+    and is cancelled and waited for at the end.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -153,9 +159,14 @@ async def serve(config: Config, key: LandmarkKey, on_ready: Callable[[Daemon], N
         _log.info("serving", endpoints=daemon.endpoints, key_id=key.key_id.hex(), kernel_stamps=daemon.kernel_stamps)
         logging = asyncio.create_task(daemon.log_stats())
         on_ready(daemon)
+        companion = None if beside is None else asyncio.create_task(beside())
         with _garbage_kept():
             await stop.wait()
         logging.cancel()
+        if companion is not None:
+            companion.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await companion
         daemon.log_stats_once("stopped")
     finally:
         daemon.close()

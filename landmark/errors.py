@@ -67,5 +67,9 @@ class KeyFileError(LandmarkError):
     """The key file is missing, readable by others, or holds no Ed25519 seed."""
 
 
+class RecordError(LandmarkError):
+    """A record that the registry would not take, or a file for it that cannot be made; the message names what."""
+
+
 class ConfigError(LandmarkError):
     """The configuration cannot be used; the message names the field."""

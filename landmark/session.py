@@ -15,11 +15,10 @@ from typing import Final, Protocol
 from landmark.clock import RoundTrip, Stamp, round_trip
 from landmark.cookies import Peer
 from landmark.datagrams import SIZE_BYTES, Answer, Kind, ReceiptDatagram, Refused, Reveal, Round, Stop
+from landmark.derive import MIN_ACCEPTED_ROUNDS, answer_to, commitment_to, session_id_of
 from landmark.errors import RefusalCode
 from landmark.statements import Receipt
 
-MAX_ROUNDS: Final = 64  # docs/protocol.md R3
-MIN_ACCEPTED_ROUNDS: Final = 8  # docs/protocol.md R5
 # An ended session is kept this long: repeats of REVEAL are answered, and its cookie, which lives 10 s, stays spent.
 LINGER_NS: Final = 15_000_000_000
 # After STOP. A device closes by itself 5 s after it last heard anything (D4), and then still repeats its REVEAL.
@@ -28,10 +27,6 @@ HOPELESS_WAIT_NS: Final = 2_000_000_000
 _FIRST_STOP_REPEAT_NS: Final = 250_000_000
 _STOP_BYTES: Final = SIZE_BYTES[Kind.STOP]
 _ROUND_BYTES: Final = SIZE_BYTES[Kind.ROUND]
-
-_SESSION_LABEL: Final = b"trigpoint-session-v1\0"
-_COMMIT_LABEL: Final = b"trigpoint-commit-v1\0"
-_ROUND_LABEL: Final = b"trigpoint-round-v1\0"
 
 
 class Outlet(Protocol):
@@ -107,8 +102,7 @@ class Opening:
     @property
     def session_id(self) -> bytes:
         """The session's id. docs/protocol.md R1."""
-        preimage = _SESSION_LABEL + self.challenge + self.landmark_key_id + self.landmark_nonce
-        return hashlib.sha256(preimage).digest()
+        return session_id_of(self.challenge, self.landmark_key_id, self.landmark_nonce)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +257,7 @@ class Session:
     def _judge(self, secret: bytes, now_ns: int, unix_s: int) -> None:
         """Check the secret, then the answers, then sign. docs/protocol.md R6."""
         # 1. The secret opens the commitment.
-        commitment = hashlib.sha256(_COMMIT_LABEL + self._session_id + secret).digest()
-        if not hmac.compare_digest(commitment, self.opening.commitment):
+        if not hmac.compare_digest(commitment_to(self._session_id, secret), self.opening.commitment):
             self._end(Outcome.REVEAL_MISMATCH, self._refusal(RefusalCode.REVEAL_MISMATCH), now_ns)
             return
         # 2. The rounds whose answer is right are accepted.
@@ -295,9 +288,7 @@ class Session:
         self._end(Outcome.RECEIPT, ReceiptDatagram(self.opening.tag, self._sign(receipt)).encode(), now_ns)
 
     def _right_answer(self, secret: bytes, index: int) -> bytes:
-        challenge = self._challenges[16 * index : 16 * index + 16]
-        message = _ROUND_LABEL + self._session_id + index.to_bytes(2, "big") + challenge
-        return hmac.digest(secret, message, "sha256")[:16]  # docs/protocol.md R3
+        return answer_to(self._session_id, secret, index, self._challenges[16 * index : 16 * index + 16])
 
     def _refusal(self, code: RefusalCode) -> bytes:
         return Refused(self.opening.tag, code).encode()

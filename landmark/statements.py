@@ -1,7 +1,7 @@
-"""What is signed: the server's ticket and the landmark's receipt. docs/protocol.md §7, Ticket and Receipt.
+"""What is signed: the server's ticket, the landmark's receipt, and its statement. docs/protocol.md §7, R9.
 
 A `Ticket` exists only after its signature held and it was found to be for this landmark and still valid (TK1, but for
-"once", which `ranger` keeps). A `Receipt` is only ever written here, never read.
+"once", which `ranger` keeps). A `Receipt` and a `Statement` are only ever written here, never read.
 """
 
 from collections.abc import Mapping
@@ -50,6 +50,15 @@ class Receipt:
     clock: ClockSource
     position_revision: int
     unix_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a landmark that was ranged says of one session: its id, C and T, 32 bytes each. docs/protocol.md R9."""
+
+    session_id: bytes
+    commitment: bytes
+    transcript: bytes
 
 
 def verify_ticket(message: bytes, key_id: bytes, keys: Mapping[bytes, VerifyKey], unix_s: int) -> Ticket:
@@ -106,3 +115,9 @@ def sign_receipt(receipt: Receipt, key: LandmarkKey) -> bytes:
         }
     )
     return cose.sign1(payload, cose.RECEIPT_LABEL, key.key_id, key.sign)
+
+
+def sign_statement(statement: Statement, key: LandmarkKey) -> bytes:
+    """Return the signed statement, COSE_Sign1, its payload 96 bytes without CBOR around them. docs/protocol.md R9."""
+    payload = statement.session_id + statement.commitment + statement.transcript
+    return cose.sign1(payload, cose.STATEMENT_LABEL, key.key_id, key.sign)

@@ -33,10 +33,13 @@ from trigpoint.v1 import (
 import geodata
 from server import pki
 from server.config import Config, ConfigError, Tls, split_address
+from server.desk.audit import LandmarkAudit
 from server.desk.sweep import Sweep
 from server.desk.watch import DeviceWatch
 from server.http import HttpServer
 from server.intake.admission import Admission
+from server.intake.audit_schedule import AuditSchedule
+from server.intake.audit_stream import AuditIntake
 from server.intake.fleet import Fleet
 from server.intake.pipeline import Pipeline
 from server.intake.ranging_plan import PlanSettings
@@ -44,9 +47,11 @@ from server.intake.stream import Drain, Intake
 from server.intake.tickets import TicketOffice
 from server.rpc.access import AccessInterceptor
 from server.rpc.attestation import AttestationServicer
+from server.rpc.audits import AuditLister
 from server.rpc.health import Health
 from server.rpc.landmarks import LandmarkServicer
 from server.rpc.licensing import LicensingServicer
+from server.rpc.plan import LandmarkPlanner
 from server.rpc.status import StatusInterceptor
 from server.store.errors import StoreError
 from server.store.store import Store
@@ -55,8 +60,9 @@ from server.telemetry import Telemetry
 from verifier.errors import TrigpointError
 from verifier.evidence.chain import TrustRoots
 from verifier.evidence.measurements import ReferenceValues
-from verifier.place.fix import PlacePolicy
-from verifier.place.regions import Atlas, parse_prohibited
+from verifier.place.groups import parse_groups
+from verifier.place.policy import PlacePolicy
+from verifier.place.regions import Atlas
 from verifier.units import Pdi
 from verifier.verdict import Standing
 from verifier.verifier import Verifier
@@ -66,8 +72,8 @@ SERVICES = (
     licensing_pb2.DESCRIPTOR.services_by_name["LicensingService"].full_name,
     landmark_pb2.DESCRIPTOR.services_by_name["LandmarkService"].full_name,
 )
-RESERVED_CALLS = 1_024
-"""Calls that are no Attest streams: officers, landmarks, probes."""
+RESERVED_CALLS = 4_096
+"""Calls that are no Attest streams: officers, probes, and a Prove stream of each landmark."""
 
 _LAST_CALLS_S = 1.0
 """For calls that are no Attest streams; a watcher's stream has no end of its own."""
@@ -151,7 +157,7 @@ class App:
             health_state = Health(SERVICES, self.telemetry)
             drain = Drain()
             watch = DeviceWatch(store)
-            fleet = Fleet(store)
+            fleet = Fleet(store, config.audit.refresh_s)
             server = self._server(store, fleet, watch, health_state, drain)
             probe = HttpServer(self.telemetry.registry, health_state.is_serving)
             tasks = {"records": fleet.follow_records, **self._background(store, watch, health_state)}
@@ -202,6 +208,15 @@ class App:
             rng=self._rng,
             drain=drain,
         )
+        proving = AuditIntake(
+            store=store,
+            fleet=fleet,
+            tickets=tickets,
+            schedule=AuditSchedule(config.audit.interval, config.audit.batch, self._rng),
+            telemetry=self.telemetry,
+            clock=self._clock,
+            drain=drain,
+        )
         server = grpc.aio.server(
             interceptors=[
                 StatusInterceptor(self.telemetry, health_state.store_failed),
@@ -222,12 +237,15 @@ class App:
             ],
         )
         country_codes = materials.policy.atlas.country_codes
+        audits = AuditLister(store, materials.policy, self._clock)
+        planner = LandmarkPlanner(store, materials.policy, self._clock)
         attestation_pb2_grpc.add_AttestationServiceServicer_to_server(AttestationServicer(intake), server)
         licensing_pb2_grpc.add_LicensingServiceServicer_to_server(
-            LicensingServicer(store, watch, country_codes), server
+            LicensingServicer(store, watch, country_codes | materials.policy.atlas.groups.keys()), server
         )
         landmark_pb2_grpc.add_LandmarkServiceServicer_to_server(
-            LandmarkServicer(store, tickets.public_key, country_codes), server
+            LandmarkServicer(store, tickets.public_key, country_codes, planner=planner, proving=proving, audits=audits),
+            server,
         )
         health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -252,7 +270,14 @@ class App:
                     self.telemetry.devices.labels(standing.name).set(page.total)
                 await asyncio.sleep(desk.sweep_interval_s)
 
-        return {"sweep": sweep.run, "watch": watch.run, "metrics": count_devices}
+        audit = LandmarkAudit(
+            store,
+            self.materials.policy,
+            timedelta(seconds=self._config.audit.run_interval_s),
+            self._clock,
+            self.telemetry,
+        )
+        return {"sweep": sweep.run, "watch": watch.run, "metrics": count_devices, "audit": audit.run}
 
     async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Keep a background task alive: log, count and begin again whenever it fails."""
@@ -339,19 +364,21 @@ def _load_policy(config: Config) -> PlacePolicy:
         if place.borders
         else (geodata.read_borders(), geodata.BORDERS_VERSION)
     )
-    groups, groups_version = (
+    lists, lists_version = (
         (place.country_groups.read_bytes(), place.country_groups_version)
         if place.country_groups
         else (geodata.read_country_groups(), geodata.COUNTRY_GROUPS_VERSION)
     )
+    groups = parse_groups(lists, lists_version)
     return PlacePolicy(
-        atlas=Atlas.parse(borders, version),
-        prohibited=parse_prohibited(groups),
-        prohibited_version=groups_version,
+        atlas=Atlas.parse(borders, version, groups.members),
+        prohibited=groups.prohibited(),
+        prohibited_version=groups.version,
         tolerated_domains=place.tolerated_domains,
         border_margin_km=place.border_margin_km,
         audited_within=place.audited_within,
         standing_for=place.standing_for,
+        operator=place.operator,
     )
 
 

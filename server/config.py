@@ -14,6 +14,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from server.spiffe import SpiffeError, check_trust_domain
+from verifier.limits import MAX_RANGES
+from verifier.place.choose import BUDGET
 
 
 class ConfigError(Exception):
@@ -143,9 +145,11 @@ class Tickets(Section):
 class Place(Section):
     """How place is judged.
 
-    `audited_within_h` and `record_standing_days` at 0 ask for nothing: a demonstration, not for accusation.
+    `audited_within_h` and `record_standing_days` at 0 ask for nothing: a demonstration, not for accusation. `operator`
+    runs this server, as landmark records would name it: landmarks that only it has ranged accuse nobody.
     """
 
+    operator: Annotated[str, Field(max_length=200)] = ""
     tolerated_domains: Annotated[int, Field(ge=0, le=16)] = 1
     border_margin_km: Annotated[float, Field(ge=0, le=1000)] = 5.0
     audited_within_h: Annotated[float, Field(ge=0, le=24 * 366)] = 24.0
@@ -182,7 +186,7 @@ class AttestationSection(Section):
 
     interval_s: Annotated[float, Field(ge=1, le=86400 * 31)] | None = None
     unlicensed_interval_s: Annotated[float, Field(ge=1, le=86400 * 31)] = 3600.0
-    sessions_per_device: Annotated[int, Field(ge=1, le=128)] = 16
+    sessions_per_device: Annotated[int, Field(ge=1, le=MAX_RANGES)] = BUDGET
 
 
 class Desk(Section):
@@ -191,6 +195,24 @@ class Desk(Section):
     sweep_interval_s: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
     alive_interval_s: Annotated[float, Field(ge=0.1, le=60)] = 2.0
     node: Annotated[str, Field(min_length=1, max_length=64)] = "node-1"
+
+
+class Audit(Section):
+    """How landmarks audit each other (docs/protocol.md §12).
+
+    Every pair of different failure domains is ordered at least once in `interval_h`, `batch` sessions of a landmark at
+    once. New ranges are judged every `run_interval_s`, and challenges see them after `refresh_s`.
+    """
+
+    interval_h: Annotated[float, Field(gt=0, le=24)] = 6.0
+    batch: Annotated[int, Field(ge=1, le=64)] = 8
+    run_interval_s: Annotated[float, Field(ge=0.1, le=3600)] = 60.0
+    refresh_s: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
+
+    @property
+    def interval(self) -> timedelta:
+        """How often every pair is ordered."""
+        return timedelta(hours=self.interval_h)
 
 
 class Limits(Section):
@@ -216,6 +238,7 @@ class Config(Section):
     place: Place = Place()
     attestation: AttestationSection = AttestationSection()
     desk: Desk = Desk()
+    audit: Audit = Audit()
     limits: Limits = Limits()
 
     @model_validator(mode="after")

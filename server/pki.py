@@ -59,7 +59,7 @@ record_standing_days = 30.0  # 0: not asked for, which is a demonstration
 
 [attestation]
 # interval_s = 3600.0  # default: half of the shortest cadence among the host's licenses
-sessions_per_device = 16
+sessions_per_device = 64
 
 [desk]
 sweep_interval_s = 10.0

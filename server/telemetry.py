@@ -47,6 +47,21 @@ class Telemetry:
             "trigpoint_challenges_lapsed", "Challenges whose life ended without an attestation", registry=registry
         )
         self.streams = Gauge("trigpoint_streams", "Open Attest streams", registry=registry)
+        self.prove_streams = Gauge("trigpoint_prove_streams", "Open Prove streams of landmarks", registry=registry)
+        self.landmark_ranges = Counter(
+            "trigpoint_landmark_ranges",
+            "Ordered ranges between landmarks: taken, or why not",
+            ["result"],
+            registry=registry,
+        )
+        self.landmarks = Gauge(
+            "trigpoint_landmarks", "Landmarks by state, as of the last audit", ["state"], registry=registry
+        )
+        self.landmark_audit_timestamp = Gauge(
+            "trigpoint_landmark_audit_timestamp_seconds",
+            "When this node last looked whether landmarks contradict each other, Unix seconds",
+            registry=registry,
+        )
         self.bytes_in_flight = Gauge(
             "trigpoint_bytes_in_flight", "Bytes of evidence that are being worked on", registry=registry
         )

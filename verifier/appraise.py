@@ -1,8 +1,9 @@
-"""Appraisal: from authentic facts to findings and standing (docs/protocol.md §12).
+"""Appraisal: from authentic facts to findings and standing (docs/protocol.md §13).
 
 It collects every finding; nothing here decides what is authentic.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -34,9 +35,10 @@ SEVERITY: Mapping[Reason, Severity] = MappingProxyType(
         Reason.LOCATION_UNPROVEN: Severity.WARNING,
         # Unknown is not the same as tampered.
         Reason.REFERENCE_MISSING: Severity.WARNING,
-        # One odd counter opens a case; it is no violation yet (docs/protocol.md AP3).
+        # One odd counter or way opens a case; it is no violation yet (docs/protocol.md AP3).
         Reason.COUNTER_ROLLBACK: Severity.WARNING,
         Reason.IDENTITY_CLONED: Severity.WARNING,
+        Reason.IMPOSSIBLE_TRAVEL: Severity.WARNING,
         # A dropped range never accuses (docs/protocol.md R7).
         Reason.RANGE_VOID: Severity.NOTICE,
     }
@@ -83,7 +85,7 @@ def appraise_device(
             findings.append(finding(Reason.UNKNOWN_DEVICE, f"no deployment record names device {report.pdi.hex()}"))
         else:
             findings.extend(_appraise_license(deployment, reporter_licensee, now))
-            findings.extend(_appraise_place(deployment, fix))
+            findings.extend(appraise_place(deployment.license.presence, fix))
             proven = presence_answer(deployment.license.presence, fix) is PlaceAnswer.PROVEN
         standing = standing_of(findings, deployed=deployment is not None)
     return DeviceVerdict(
@@ -110,6 +112,21 @@ def presence_answer(presence: Presence, fix: Fix | None) -> PlaceAnswer:
     return fix.outside_prohibited if presence is Presence.OUTSIDE_PROHIBITED else fix.in_licensed_region
 
 
+def appraise_place(presence: Presence, fix: Fix | None) -> list[Finding]:
+    """Return what a fix means under a license's presence condition (docs/protocol.md AP2)."""
+    found: list[Finding] = []
+    if fix is not None and fix.in_licensed_region is PlaceAnswer.REFUTED:
+        found.append(finding(Reason.OUTSIDE_LICENSED_REGION, fix.explanation))
+    if fix is not None and fix.outside_prohibited is PlaceAnswer.REFUTED:
+        found.append(finding(Reason.IN_PROHIBITED_DESTINATION, fix.explanation))
+    answer = presence_answer(presence, fix)
+    # OUTSIDE_LICENSED_REGION suppresses it (docs/protocol.md AP2).
+    if answer not in {PlaceAnswer.PROVEN, PlaceAnswer.REFUTED} and not found:
+        why = "it has no range that counts, and no proven edge to a device that has" if fix is None else fix.explanation
+        found.append(finding(Reason.LOCATION_UNPROVEN, why))
+    return found
+
+
 def _appraise_firmware(firmware: FirmwareState) -> list[Finding]:
     if firmware.outcome is Outcome.MATCH:
         return []
@@ -134,6 +151,14 @@ def _appraise_continuity(changes: Changes) -> list[Finding]:
         was, now_is = (f"boot {c.boot}, attestation {c.attestation}" for c in changes.counters)
         reason = Reason.COUNTER_ROLLBACK if changes.oddity is CounterOddity.ROLLED_BACK else Reason.IDENTITY_CLONED
         found.append(finding(reason, f"its counters say {now_is}; accepted were {was}"))
+    if (travel := changes.travel) is not None:
+        found.append(
+            finding(
+                Reason.IMPOSSIBLE_TRAVEL,
+                f"the places that this fix and the one before allow are {math.floor(travel.apart_km):,} km apart at "
+                f"least; in the {travel.within} between them at most {math.ceil(travel.reach_km):,} km can be flown",
+            )
+        )
     return found
 
 
@@ -153,18 +178,4 @@ def _appraise_license(deployment: Deployment, reporter_licensee: str, now: datet
         found.append(finding(*invalid))
     if held.licensee != reporter_licensee:
         found.append(finding(Reason.FOREIGN_REPORT, f"deployed to {held.licensee}, reported by {reporter_licensee}"))
-    return found
-
-
-def _appraise_place(deployment: Deployment, fix: Fix | None) -> list[Finding]:
-    found: list[Finding] = []
-    if fix is not None and fix.in_licensed_region is PlaceAnswer.REFUTED:
-        found.append(finding(Reason.OUTSIDE_LICENSED_REGION, fix.explanation))
-    if fix is not None and fix.outside_prohibited is PlaceAnswer.REFUTED:
-        found.append(finding(Reason.IN_PROHIBITED_DESTINATION, fix.explanation))
-    answer = presence_answer(deployment.license.presence, fix)
-    # OUTSIDE_LICENSED_REGION suppresses it (docs/protocol.md AP2).
-    if answer not in {PlaceAnswer.PROVEN, PlaceAnswer.REFUTED} and not found:
-        why = "it has no range that counts, and no proven edge to a device that has" if fix is None else fix.explanation
-        found.append(finding(Reason.LOCATION_UNPROVEN, why))
     return found

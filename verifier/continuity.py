@@ -1,4 +1,4 @@
-"""One device against its own past: counters and board.
+"""One device against its own past: counters, board and place.
 
 The shell loads the last accepted state, hands it in, and keeps what comes out of here. In the commit it compares that
 the state is still the one that was handed in, since two workers may hold the same one (server/store/commits.py).
@@ -12,6 +12,8 @@ from verifier.evidence.attestation import DeviceReport
 from verifier.evidence.board import Boards
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters
+from verifier.place.fix import Fix
+from verifier.place.travel import ImpossibleTravel, SeenPlace, find_impossible_travel
 from verifier.units import Pdi
 
 
@@ -32,11 +34,13 @@ class DeviceState:
         highest: The highest counters that were accepted; None where its firmware has none.
         board: Switches of the board that it was accepted on; empty before the first proven edge.
         unseated: The last accepted report showed it in no slot.
+        place: What its last fix allowed; None before the first that allowed less than everything.
     """
 
     highest: SignedCounters | None = None
     board: frozenset[Pdi] = frozenset()
     unseated: bool = False
+    place: SeenPlace | None = None
 
 
 @enum.unique
@@ -58,6 +62,7 @@ class Changes:
         counters: Before and now, for the detail of an oddity.
         other_board: Switches of another board to which it has proven edges now; empty when its board is its own.
         out_of_slot: This report and the one before show it in no slot of a board whose switches report.
+        travel: How its fix contradicts the one before; None when it does not.
         state: What to keep as the last accepted state.
     """
 
@@ -65,17 +70,24 @@ class Changes:
     counters: tuple[Counters, Counters] | None
     other_board: frozenset[Pdi]
     out_of_slot: bool
+    travel: ImpossibleTravel | None = None
     state: DeviceState = field(default_factory=DeviceState)
 
 
 def compare(
-    report: DeviceReport, boards: Boards, last: DeviceState | None, issued_at: datetime, received_at: datetime
+    report: DeviceReport,
+    boards: Boards,
+    fix: Fix | None,
+    last: DeviceState | None,
+    issued_at: datetime,
+    received_at: datetime,
 ) -> Changes:
     """Compare an authentic report with the last accepted state of its device.
 
     Args:
         report: The report.
         boards: Proven edges of its attestation.
+        fix: Where it is; None without a range that counts.
         last: The last accepted state; None when there is none.
         issued_at: Issue of the challenge that it answers, aware.
         received_at: Its arrival, aware.
@@ -88,6 +100,10 @@ def compare(
     highest = _highest(state.highest, signed)
     if report.kind is DeviceKind.SWITCH:
         return Changes(oddity, pair, frozenset(), out_of_slot=False, state=DeviceState(highest))
+    seen = _seen(fix, issued_at, received_at)
+    travel = None
+    if fix is not None and seen is not None and state.place is not None:
+        travel = find_impossible_travel(state.place, seen, fix.tolerated_domains)
     # A card that never had a board, beside one that has, is no broken board (docs/protocol.md B4).
     unseated = bool(state.board) and boards.unseated(report.pdi)
     switches = boards.edges[report.pdi]
@@ -95,7 +111,8 @@ def compare(
     # docs/protocol.md AP6: its own board stays the one it was accepted on, until a swap is recorded. It is learned edge
     # by edge: a switch that did not report last time is no change.
     board = state.board if other_board else state.board | switches
-    return Changes(oddity, pair, other_board, unseated and state.unseated, DeviceState(highest, board, unseated))
+    kept = DeviceState(highest, board, unseated, _later(state.place, seen))
+    return Changes(oddity, pair, other_board, unseated and state.unseated, travel, kept)
 
 
 def compare_counters(before: SignedCounters, now: SignedCounters) -> CounterOddity | None:
@@ -124,3 +141,16 @@ def _highest(before: SignedCounters | None, now: SignedCounters | None) -> Signe
     if before is None or now is None:
         return before or now
     return now if _is_after(now.counters, before.counters) else before
+
+
+def _seen(fix: Fix | None, issued_at: datetime, received_at: datetime) -> SeenPlace | None:
+    """Return what a fix allows; None when that is every place, or when its discs contradict each other too much."""
+    if fix is None or fix.least_violations > fix.tolerated_domains or len(fix.discs) <= fix.tolerated_domains:
+        return None
+    return SeenPlace(issued_at, received_at, tuple((disc.position, disc.radius_km) for disc in fix.discs))
+
+
+def _later(before: SeenPlace | None, now: SeenPlace | None) -> SeenPlace | None:
+    if before is None or now is None:
+        return before or now
+    return now if now.received_at >= before.received_at else before

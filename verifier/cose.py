@@ -4,7 +4,7 @@ One protected header, no unprotected one, attached payload. By hand on cbor2: th
 unknown `crit`, trailing bytes or a mismatched algorithm (docs/dependencies.md).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cbor2
@@ -23,7 +23,7 @@ class Sign1:
 
     Attributes:
         kid: Key id that it names, 32 bytes.
-        untrusted_payload: The decoded payload.
+        untrusted_payload: The payload, decoded or as it is.
     """
 
     kid: bytes
@@ -39,7 +39,17 @@ class Sign1:
 
 
 def parse_sign1(data: bytes) -> Sign1:
-    """Take a message apart.
+    """Take a message apart whose payload is CBOR.
+
+    Raises:
+        cbor.NotDeterministicError: Its form is not exactly that of docs/protocol.md C3.
+    """
+    message = parse_sign1_of_bytes(data)
+    return replace(message, untrusted_payload=cbor.decode(message.untrusted_payload))
+
+
+def parse_sign1_of_bytes(data: bytes) -> Sign1:
+    """Take a message apart whose payload is bytes as they are (docs/protocol.md R9).
 
     Raises:
         cbor.NotDeterministicError: Its form is not exactly that of docs/protocol.md C3.
@@ -66,4 +76,4 @@ def parse_sign1(data: bytes) -> Sign1:
     kid = header[_HEADER_KID]
     if not isinstance(kid, bytes) or len(kid) != 32:
         raise cbor.NotDeterministicError("kid is not 32 bytes")
-    return Sign1(kid, cbor.decode(payload), (protected, payload), signature)
+    return Sign1(kid, payload, (protected, payload), signature)

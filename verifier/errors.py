@@ -34,6 +34,7 @@ class Reason(enum.IntEnum):
     OUTSIDE_LICENSED_REGION = 101
     IN_PROHIBITED_DESTINATION = 102
     LOCATION_UNPROVEN = 103
+    IMPOSSIBLE_TRAVEL = 104
     IDENTITY_CLONED = 105
     BOARD_BROKEN = 106
     BOARD_CHANGED = 107
@@ -57,6 +58,7 @@ class Reason(enum.IntEnum):
     FIRMWARE_CANNOT_RANGE = 208
     COMMITMENT_REUSED = 209
     LANDMARK_NOT_COUNTED = 210
+    STATEMENT_INVALID = 211
 
 
 class TrigpointError(Exception):
@@ -65,6 +67,20 @@ class TrigpointError(Exception):
 
 class UsageError(TrigpointError, ValueError):
     """The caller passed what the API does not take; a fault of the program, not of the evidence."""
+
+
+class RecordNotSignedError(UsageError):
+    """The operator did not sign a landmark's record as it stands (docs/protocol.md LA8).
+
+    Attributes:
+        field: The first field that is wrong, as `trigpoint.v1.Landmark` calls it.
+        message: What is wrong with it.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
 
 
 class EvidenceError(TrigpointError):
@@ -239,3 +255,9 @@ class LandmarkNotCountedError(RangeError):
     """The landmark's record does not let it count now."""
 
     reason = Reason.LANDMARK_NOT_COUNTED
+
+
+class StatementInvalidError(RangeError):
+    """The answering landmark's statement is not signed by it, or is about another session (docs/protocol.md LA2)."""
+
+    reason = Reason.STATEMENT_INVALID

@@ -28,8 +28,9 @@ from verifier.evidence.chain import ChainVerifier, TrustRoots
 from verifier.evidence.measurements import ReferenceValues
 from verifier.license import Deployment
 from verifier.place import ranging
-from verifier.place.fix import Fix, PlacePolicy, locate
+from verifier.place.fix import Fix, locate
 from verifier.place.landmarks import LandmarkRegistry
+from verifier.place.policy import PlacePolicy
 from verifier.place.ranging import Ranges, VerifiedRange, VoidRange
 from verifier.place.regions import Region
 from verifier.units import ChainId, Pdi
@@ -96,7 +97,7 @@ class Verifier:
         6. Verify ranges: landmark's receipt against the device's signed log.
         7. Turn ranges into discs, and discs into answers to the two questions of place, for each device with a
         deployment.
-        8. Compare with the last accepted state: counters, board.
+        8. Compare with the last accepted state: counters, board, place.
         9. Appraise: findings and standing.
         """
         try:
@@ -141,7 +142,12 @@ class Verifier:
 
         # 8. Continuity.
         issued_at = inputs.challenge.issued_at
-        changes = {r.pdi: continuity.compare(r, boards, inputs.last.get(r.pdi), issued_at, inputs.now) for r in reports}
+        changes = {
+            r.pdi: continuity.compare(
+                r, boards, places.get(r.pdi, _NOWHERE).fix, inputs.last.get(r.pdi), issued_at, inputs.now
+            )
+            for r in reports
+        }
 
         # 9. Appraisal.
         verdicts: list[DeviceVerdict] = []

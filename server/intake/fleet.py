@@ -1,7 +1,8 @@
 """A hot snapshot of the records that every challenge needs: the landmarks, with their endpoints.
 
-It is read again when the store's records number has grown, by whichever process. A challenge keeps the snapshot that
-was in force when it was issued, and its verdict is made under that one. Streams learn here that records changed, since
+It is read again when the store's records number has grown, by whichever process, and now and then when landmarks have
+ranged each other. A challenge keeps the snapshot that was in force when it was issued, and its verdict is made under
+that one. Streams learn here that records changed, since
 then the next challenge of a host may be due earlier than it was.
 """
 
@@ -22,12 +23,21 @@ from verifier.units import ChainId, LandmarkKeyId
 POLL_EVERY_S = 1.0
 """Between two looks at the records number, which another process may have raised."""
 
+REFRESH_EVERY_S = 10.0
+"""Between two readings because of new ranges between landmarks, which come all the time."""
+
+REFRESH_SHARE = 0.05
+"""The most of its time that a process spends with such readings: of 800 landmarks they take seconds."""
+
 
 class RecordSource(Protocol):
     """What the fleet reads; `server.store.store.Store` is one."""
 
     async def records_number(self) -> int:
         """Return a number that grows with each change of a record."""
+
+    async def audits_number(self) -> int:
+        """Return a number that grows with each range between landmarks."""
 
     async def load_landmark_records(self) -> list[LandmarkRecord]:
         """Return the current revision of every landmark."""
@@ -48,13 +58,20 @@ class Snapshot:
 class Fleet:
     """Holds the newest snapshot, and the chains that agents need not send again.
 
+    Args:
+        source: What is read.
+        refresh_every_s: How late a new range between landmarks may be seen.
+
     Attributes:
         rereading: Held by a stream that reads deployments because records changed: one at a time, so that an import
             does not keep the readers from those who are due.
     """
 
-    def __init__(self, source: RecordSource) -> None:
+    def __init__(self, source: RecordSource, refresh_every_s: float = REFRESH_EVERY_S) -> None:
         self._source = source
+        self._refresh_every_s = refresh_every_s
+        self._audits = 0
+        self._refresh_at_s = 0.0  # loop time
         self._snapshot: Snapshot | None = None
         self._loading = asyncio.Lock()
         self._chains: OrderedDict[ChainId, tuple[bytes, ...]] = OrderedDict()
@@ -85,18 +102,32 @@ class Fleet:
     async def current(self) -> Snapshot:
         """Return the records in force now; raises `StoreUnavailableError`."""
         number = await self._source.records_number()
-        if self._snapshot is not None and self._snapshot.number >= number:
+        if self._snapshot is not None and self._snapshot.number >= number and not await self._has_new_ranges():
             return self._snapshot
         async with self._loading:
-            if self._snapshot is None or self._snapshot.number < number:
-                # The number is read first: a change in between only makes the next call load again.
+            if self._snapshot is None or self._snapshot.number < number or await self._has_new_ranges():
+                # The numbers are read first: a change in between only makes the next call load again.
                 number = await self._source.records_number()
+                self._audits = await self._source.audits_number()
+                began_s = asyncio.get_running_loop().time()
                 records = await self._source.load_landmark_records()
                 registry = LandmarkRegistry.build(record.landmark for record in records)
                 self._snapshot = Snapshot(
                     number, registry, {record.landmark.key_id: record.endpoints for record in records}
                 )
+                now_s = asyncio.get_running_loop().time()
+                self._refresh_at_s = now_s + max(self._refresh_every_s, (now_s - began_s) / REFRESH_SHARE)
             return self._snapshot
+
+    async def _has_new_ranges(self) -> bool:
+        """Whether landmarks have ranged each other since the last reading; asked once in a while."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._refresh_at_s:
+            return False
+        if await self._source.audits_number() > self._audits:
+            return True
+        self._refresh_at_s = now_s + self._refresh_every_s
+        return False
 
     async def find_chains(self, chain_ids: Sequence[ChainId]) -> dict[ChainId, tuple[bytes, ...]]:
         """Return those of these chains that were verified and stored before; raises `StoreUnavailableError`."""

@@ -19,8 +19,9 @@ from verifier.evidence.chain import DeviceKind
 from verifier.license import Deployment
 from verifier.limits import MAX_RANGES
 from verifier.place.choose import choose_landmarks
-from verifier.place.fix import Fix, PlacePolicy
+from verifier.place.fix import Fix
 from verifier.place.landmarks import Landmark, LandmarkRegistry
+from verifier.place.policy import PlacePolicy
 from verifier.place.regions import Region
 from verifier.units import ChainId, LandmarkKeyId, Pdi
 

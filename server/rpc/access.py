@@ -23,6 +23,7 @@ DEV_ROLE_KEY = "trigpoint-dev-role"
 
 ANYONE = frozenset(Role)
 OFFICER = frozenset({Role.OFFICER})
+LANDMARK = frozenset({Role.LANDMARK})
 OFFICER_OR_LANDMARK = frozenset({Role.OFFICER, Role.LANDMARK})
 
 ROLES: Mapping[str, frozenset[Role]] = {
@@ -35,6 +36,9 @@ ROLES: Mapping[str, frozenset[Role]] = {
     "/trigpoint.v1.LandmarkService/GetLandmark": OFFICER_OR_LANDMARK,
     "/trigpoint.v1.LandmarkService/ListLandmarks": OFFICER_OR_LANDMARK,
     "/trigpoint.v1.LandmarkService/GetTicketKey": OFFICER_OR_LANDMARK,
+    "/trigpoint.v1.LandmarkService/Prove": LANDMARK,
+    "/trigpoint.v1.LandmarkService/ListLandmarkAudits": OFFICER_OR_LANDMARK,
+    "/trigpoint.v1.LandmarkService/PlanLandmarks": OFFICER,
     "/grpc.health.v1.Health/Check": ANYONE,
     "/grpc.health.v1.Health/Watch": ANYONE,
     "/grpc.health.v1.Health/List": ANYONE,

@@ -27,7 +27,7 @@ from server.rpc.errors import InvalidArgumentError
 from verifier.evidence.attestation import UnverifiedAttestation, UnverifiedReport
 from verifier.evidence.chain import DeviceKind
 from verifier.limits import CHAIN_LENGTH, MAX_RANGES, MAX_RECEIPT_BYTES, MAX_REPORTS
-from verifier.place.fix import DiscUse, Fix
+from verifier.place.fix import Depths, DiscUse, Fix
 from verifier.place.ranging import VoidRange
 from verifier.units import ChainId, Challenge, Pdi
 from verifier.verdict import DeviceVerdict, Finding, Rejection, Verdict
@@ -140,6 +140,8 @@ def fix_to_proto(fix: Fix) -> place_pb2.Fix:
         prohibited_version=fix.prohibited_version,
         explanation=fix.explanation,
         demonstration=fix.demonstration,
+        licensed_depths=_depths_to_proto(fix.licensed_depths),
+        outside_depths=_depths_to_proto(fix.outside_depths),
     )
 
 
@@ -259,4 +261,19 @@ def _disc_to_proto(disc: DiscUse) -> place_pb2.Disc:
         within_licensed_region=disc.within_licensed_region,
         excludes_prohibited=disc.excludes_prohibited,
         within_prohibited=disc.within_prohibited,
+        latitude=disc.position.latitude,
+        longitude=disc.position.longitude,
+        landmark_revision=disc.landmark_revision,
+        fibre_radius_km=disc.fibre_radius_km,
+        may_accuse=disc.may_accuse,
+        may_prove_site=disc.may_prove_site,
+    )
+
+
+def _depths_to_proto(depths: Depths) -> place_pb2.Depths:
+    return place_pb2.Depths(
+        in_region=depths.in_region,
+        in_complement=depths.in_complement,
+        in_complement_fibre=depths.in_complement_fibre,
+        by_several=depths.by_several,
     )

@@ -15,8 +15,10 @@ from trigpoint.v1 import device_pb2, landmark_pb2
 from server.rpc.convert import finding_to_proto, fix_to_proto, timestamp_to_proto
 from server.rpc.errors import InvalidArgumentError
 from server.store import DeviceRecord, LandmarkRecord
+from verifier.errors import RecordNotSignedError
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark
+from verifier.place.record import verify_record
 from verifier.units import CountryCode, Domain, LandmarkId, Pdi
 
 MAX_TEXT = 200
@@ -101,6 +103,8 @@ def landmark_to_proto(record: LandmarkRecord, domain: Domain) -> landmark_pb2.La
         revise_time=timestamp_to_proto(landmark.revised_at),
         domain=domain,
         country=landmark.country,
+        operator_key=record.operator_key,
+        operator_signature=record.operator_signature,
     )
     if landmark.valid_from is not None:
         message.valid_from.CopyFrom(timestamp_to_proto(landmark.valid_from))
@@ -159,8 +163,25 @@ def landmark_from_proto(
         revised_at=now,
         valid_from=valid_from,
         valid_until=valid_until,
+        signed=bool(message.operator_signature),
     )
-    return LandmarkRecord(landmark, message.survey_method, tuple(message.endpoints))
+    record = LandmarkRecord(
+        landmark, message.survey_method, tuple(message.endpoints), message.operator_key, message.operator_signature
+    )
+    _check_signature(record, field)
+    return record
+
+
+def _check_signature(record: LandmarkRecord, field: str) -> None:
+    """Check that the operator signed every field, or nothing (docs/protocol.md LA8)."""
+    if not record.operator_signature:
+        if record.operator_key:
+            raise InvalidArgumentError(f"{field}.operator_key", "a record without a signature has no operator key")
+        return
+    try:
+        verify_record(record.landmark, record.survey_method, record.operator_key, record.operator_signature)
+    except RecordNotSignedError as error:
+        raise InvalidArgumentError(f"{field}.{error.field}", error.message) from error
 
 
 def _check_text(text: str, field: str, *, least: int) -> None:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from trigpoint.v1 import licensing_pb2
 
-from server.rpc.rows import COLUMN_OF, COLUMNS, REQUIRED, RowProblem, read_row
+from server.rpc.rows import COLUMN_OF, COLUMNS, POLYGON_COLUMN, REQUIRED, RowProblem, read_row
 from server.store.staging import Staging
 from verifier.license import Deployment
 
@@ -76,7 +76,7 @@ def read_file(
     Args:
         file: At its start.
         file_format: CSV or JSON.
-        countries: Codes of countries whose borders are known.
+        countries: Codes of countries whose borders are known, and names of country groups.
         staging: Where rows are kept and compared with each other.
     """
     reading = Reading()
@@ -262,7 +262,7 @@ def _no_constant(name: str) -> None:
 
 def _flat(values: Mapping[str, object]) -> Mapping[str, object] | RowProblem:
     for name, value in values.items():
-        if isinstance(value, list | dict):
+        if isinstance(value, list | dict) and name != POLYGON_COLUMN:
             return RowProblem(name, "must be text or a number")
     return values
 

@@ -1,14 +1,20 @@
 """LandmarkService: the registry of landmarks. Who may call stands in access.py."""
 
-from collections.abc import Callable, Collection
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
 from datetime import UTC, datetime
 
+import grpc
 from trigpoint.v1 import landmark_pb2, landmark_pb2_grpc
 
+from server.intake.audit_stream import AuditIntake
+from server.rpc.audits import AuditLister
 from server.rpc.convert_records import landmark_from_proto, landmark_id_from_name, landmark_to_proto
 from server.rpc.errors import InvalidArgumentError, NotFoundError
 from server.rpc.handlers import Context
 from server.rpc.pages import page_size, read_token, write_token
+from server.rpc.plan import LandmarkPlanner
+from server.rpc.prove import prove
 from server.store import LandmarkRecord, RecordConflictError, Store
 from verifier.place.landmarks import LandmarkRegistry
 
@@ -31,6 +37,9 @@ class LandmarkServicer(landmark_pb2_grpc.LandmarkServiceServicer):
         ticket_public_key: Raw Ed25519 key that tickets are signed with.
         country_codes: Codes that have a shape.
         clock: Returns the current time, aware.
+        planner: Answers PlanLandmarks; None: that is not served.
+        proving: What Prove streams share; None: they are not served.
+        audits: Answers ListLandmarkAudits; None: that is not served.
     """
 
     def __init__(
@@ -39,11 +48,18 @@ class LandmarkServicer(landmark_pb2_grpc.LandmarkServiceServicer):
         ticket_public_key: bytes,
         country_codes: Collection[str],
         clock: Callable[[], datetime] = utc_now,
+        *,
+        planner: LandmarkPlanner | None = None,
+        proving: AuditIntake | None = None,
+        audits: AuditLister | None = None,
     ) -> None:
         self._store = store
         self._ticket_public_key = ticket_public_key
         self._country_codes = frozenset(country_codes)
         self._clock = clock
+        self._planner = planner
+        self._proving = proving
+        self._audits = audits
 
     async def ImportLandmarks(  # noqa: N802 - the schema's name
         self, request: landmark_pb2.ImportLandmarksRequest, _context: Context
@@ -52,10 +68,8 @@ class LandmarkServicer(landmark_pb2_grpc.LandmarkServiceServicer):
         if not 1 <= len(request.landmarks) <= MAX_LANDMARKS:
             raise InvalidArgumentError("landmarks", f"1 to {MAX_LANDMARKS} landmarks")
         now = self._clock()
-        records = [
-            landmark_from_proto(message, f"landmarks[{index}]", self._country_codes, now)
-            for index, message in enumerate(request.landmarks)
-        ]
+        # Beside the event loop: thousands of signatures take a second.
+        records = await asyncio.to_thread(self._read, request, now)
         try:
             counts = await self._store.import_landmarks(records, now, validate_only=request.validate_only)
         except RecordConflictError as error:
@@ -63,6 +77,12 @@ class LandmarkServicer(landmark_pb2_grpc.LandmarkServiceServicer):
         return landmark_pb2.ImportLandmarksResponse(
             created_count=counts.created, updated_count=counts.updated, unchanged_count=counts.unchanged
         )
+
+    def _read(self, request: landmark_pb2.ImportLandmarksRequest, now: datetime) -> list[LandmarkRecord]:
+        return [
+            landmark_from_proto(message, f"landmarks[{index}]", self._country_codes, now)
+            for index, message in enumerate(request.landmarks)
+        ]
 
     async def GetLandmark(  # noqa: N802 - the schema's name
         self, request: landmark_pb2.GetLandmarkRequest, _context: Context
@@ -97,6 +117,30 @@ class LandmarkServicer(landmark_pb2_grpc.LandmarkServiceServicer):
     ) -> landmark_pb2.GetTicketKeyResponse:
         """Return the key that tickets are signed with."""
         return landmark_pb2.GetTicketKeyResponse(public_key=self._ticket_public_key)
+
+    async def Prove(  # type: ignore[override]  # noqa: N802 - the schema's name; the stub describes the synchronous API
+        self, request_iterator: AsyncIterator[landmark_pb2.ProveRequest], context: Context
+    ) -> None:
+        """Have a landmark ranged by others until it ends the stream."""
+        if self._proving is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not audit landmarks")
+        await prove(self._proving, request_iterator, context)
+
+    async def ListLandmarkAudits(  # noqa: N802 - the schema's name
+        self, request: landmark_pb2.ListLandmarkAuditsRequest, context: Context
+    ) -> landmark_pb2.ListLandmarkAuditsResponse:
+        """Return a page of what audits say, in the order of names."""
+        if self._audits is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not audit landmarks")
+        return await self._audits.list(request)
+
+    async def PlanLandmarks(  # noqa: N802 - the schema's name
+        self, request: landmark_pb2.PlanLandmarksRequest, context: Context
+    ) -> landmark_pb2.PlanLandmarksResponse:
+        """Say which sites can be proven and which candidates would help."""
+        if self._planner is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not plan")
+        return await self._planner.plan(request)
 
     async def _registry(self) -> tuple[list[LandmarkRecord], LandmarkRegistry]:
         """Domains merge over the whole registry, so even one landmark's needs all of them."""

@@ -43,7 +43,7 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
     Args:
         store: Where they are kept.
         watch: Says when they change.
-        country_codes: Codes of countries whose borders are known.
+        country_codes: Codes of countries whose borders are known, and names of country groups.
         clock: Returns the current time, aware.
     """
 

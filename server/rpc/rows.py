@@ -3,17 +3,19 @@
 docs/import.md tells it to people.
 """
 
+import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from verifier.errors import UsageError
 from verifier.license import Deployment, License, Presence
 from verifier.place.geodesy import Position
-from verifier.place.regions import Countries, Region, SiteDisc
+from verifier.place.regions import AnyOf, Countries, Group, Polygon, Region, SiteDisc, polygon_of
 from verifier.units import CountryCode, Pdi
 
 MAX_CADENCE_S = 366 * 86_400
@@ -21,6 +23,9 @@ MAX_SITE_RADIUS_KM = 1_000.0
 """A site of a larger radius is a country's worth of land; a license that means that names the country."""
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_GROUP = re.compile(r"[A-Z]:\d{1,2}")
+"""Country groups of the EAR, Supplement No. 1 to Part 740."""
+
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
 """RFC 3339 §5.6; finer than a microsecond is refused, since it would not be kept."""
 
@@ -59,6 +64,17 @@ def _pdi(value: str) -> str:
     return value.lower()
 
 
+def _polygon(value: object) -> object:
+    try:
+        return polygon_of("", json.loads(value) if isinstance(value, str) else value)
+    except RecursionError as error:
+        raise ValueError("is nested too deep") from error
+    except json.JSONDecodeError as error:
+        raise ValueError("must be a GeoJSON Polygon or MultiPolygon") from error
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
 def _when(value: str) -> str:
     try:
         if _DATE.fullmatch(value):
@@ -81,7 +97,7 @@ Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 class DeploymentRow(BaseModel):
     """The columns, each checked by itself."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     device_pdi: Annotated[str, BeforeValidator(_text), AfterValidator(_pdi)]
     license_number: Text
@@ -93,6 +109,7 @@ class DeploymentRow(BaseModel):
     site_latitude: Annotated[Real, Field(ge=-90, le=90)] | None = None
     site_longitude: Annotated[Real, Field(ge=-180, le=180)] | None = None
     site_radius_km: Annotated[Real, Field(gt=0, le=MAX_SITE_RADIUS_KM)] | None = None
+    site_polygon: Annotated[Polygon | AnyOf, BeforeValidator(_polygon)] | None = None
     country: Annotated[str, BeforeValidator(_text)] | None = None
     cadence_s: Annotated[Seconds, Field(ge=1, le=MAX_CADENCE_S)]
     grace_s: Annotated[Seconds, Field(ge=0, le=MAX_CADENCE_S)]
@@ -100,7 +117,12 @@ class DeploymentRow(BaseModel):
 
 COLUMNS: tuple[str, ...] = tuple(DeploymentRow.model_fields)
 REQUIRED = tuple(name for name, field in DeploymentRow.model_fields.items() if field.is_required())
-SITE_COLUMNS = ("site_name", "site_latitude", "site_longitude", "site_radius_km")
+POLYGON_COLUMN = "site_polygon"
+"""The only one whose value may be an object, in JSON."""
+
+SITE_COLUMNS = ("site_name", "site_latitude", "site_longitude", "site_radius_km", POLYGON_COLUMN)
+_DISC_COLUMNS = SITE_COLUMNS[:4]
+_POLYGON_COLUMNS = ("site_name", POLYGON_COLUMN)
 
 COLUMN_OF = {
     "pdi": "device_pdi",
@@ -115,7 +137,12 @@ COLUMN_OF = {
 
 
 def read_row(values: Mapping[str, object], countries: Collection[str]) -> Deployment | list[RowProblem]:
-    """Check one row; return its record, or all that is wrong with it. A column that is absent or None has no value."""
+    """Check one row; return its record, or all that is wrong with it.
+
+    Args:
+        values: By column; one that is absent or None has no value.
+        countries: Codes of countries whose borders are known, and names of country groups.
+    """
     try:
         row = DeploymentRow.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
@@ -156,17 +183,16 @@ def _region_problems(row: DeploymentRow, countries: Collection[str]) -> list[Row
     if given and row.country is not None:
         problems.append(RowProblem("country", f"stands beside {given[0]}; a row names a site or a country, not both"))
     elif given:
-        problems.extend(
-            RowProblem(name, "has no value; a site needs its name, latitude, longitude and radius")
-            for name in SITE_COLUMNS
-            if name not in given
-        )
+        problems.extend(_site_problems(row, given))
     elif row.country is None:
         problems.append(RowProblem("", "names neither a site nor a country"))
     if row.country is not None and row.country not in countries:
-        problems.append(
-            RowProblem("country", "is no code of a country whose borders are known; ISO 3166-1 alpha-2, upper case")
+        message = (
+            "is no country group of the list in force"
+            if _GROUP.fullmatch(row.country)
+            else "is no code of a country whose borders are known (ISO 3166-1 alpha-2, upper case) nor a country group"
         )
+        problems.append(RowProblem("country", message))
     if row.presence == "site" and not given and row.country is not None:
         problems.append(RowProblem("presence", "is site, but the row names no site"))
     if row.presence == "country" and given and row.country is None:
@@ -174,14 +200,37 @@ def _region_problems(row: DeploymentRow, countries: Collection[str]) -> list[Row
     return problems
 
 
+def _site_problems(row: DeploymentRow, given: Collection[str]) -> list[RowProblem]:
+    drawn = row.site_polygon is not None
+    what = "a drawn site needs its name" if drawn else "a site needs its name, latitude, longitude and radius"
+    needed: Sequence[str] = _POLYGON_COLUMNS if drawn else _DISC_COLUMNS
+    problems = [RowProblem(name, f"has no value; {what}") for name in needed if name not in given]
+    problems.extend(
+        RowProblem(name, "stands beside site_polygon; a site is a disc or drawn, not both")
+        for name in given
+        if name not in needed
+    )
+    return problems
+
+
 def _region(row: DeploymentRow) -> Region:
     if row.country is not None:
+        if _GROUP.fullmatch(row.country):
+            return Group(row.country)
         return Countries(frozenset({CountryCode(row.country)}))
     assert row.site_name is not None
+    if row.site_polygon is not None:
+        return _named(row.site_polygon, row.site_name)
     assert row.site_latitude is not None
     assert row.site_longitude is not None
     assert row.site_radius_km is not None
     return SiteDisc(row.site_name, Position(row.site_latitude, row.site_longitude), row.site_radius_km)
+
+
+def _named(drawn: Polygon | AnyOf, name: str) -> Polygon | AnyOf:
+    if isinstance(drawn, Polygon):
+        return Polygon(name, drawn.rings)
+    return AnyOf(tuple(Polygon(name, part.rings) for part in drawn.members if isinstance(part, Polygon)))
 
 
 def _start(text: str) -> datetime | None:

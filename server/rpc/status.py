@@ -18,6 +18,7 @@ from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from server.intake.audit_stream import NotRegisteredError
 from server.intake.pipeline import BusyError
 from server.intake.stream import StoppingError
 from server.rpc.errors import InvalidArgumentError, NotFoundError
@@ -114,13 +115,16 @@ def _answer_to(error: Exception) -> _Answer:
             return _Answer(code.INVALID_ARGUMENT, "INVALID_ARGUMENT", str(error), details, {"field": error.field})
         case NotFoundError():
             return _Answer(code.NOT_FOUND, "NOT_FOUND", str(error), metadata={"name": error.name})
+        case NotRegisteredError():
+            name = f"landmarks/{error.landmark_id}"
+            return _Answer(code.FAILED_PRECONDITION, "LANDMARK_NOT_REGISTERED", str(error), metadata={"name": name})
         case BusyError():
             details = (retry_after(error.retry_after_s),)
             return _Answer(code.RESOURCE_EXHAUSTED, "TOO_MUCH_AT_ONCE", str(error), details)
-        case StoppingError():
-            return _Answer(code.UNAVAILABLE, "STOPPING", "this server is stopping", (retry_after(RETRY_AFTER_S),))
-        case StoreUnavailableError():
-            details = (retry_after(RETRY_AFTER_S),)
-            return _Answer(code.UNAVAILABLE, "STORE_UNAVAILABLE", "the store does not answer", details)
+        case StoppingError() | StoreUnavailableError():
+            stopping = isinstance(error, StoppingError)
+            reason = "STOPPING" if stopping else "STORE_UNAVAILABLE"
+            message = "this server is stopping" if stopping else "the store does not answer"
+            return _Answer(code.UNAVAILABLE, reason, message, (retry_after(RETRY_AFTER_S),))
         case _:
             return _INTERNAL

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Final
 
-from verifier.place.fix import Assurance, DiscUse, Fix, PlaceAnswer
+from verifier.place.fix import Assurance, Depths, DiscUse, Fix, PlaceAnswer
+from verifier.place.geodesy import Position
 from verifier.place.ranging import VoidRange
 from verifier.units import Domain, LandmarkId, Pdi
 from verifier.verdict import Finding, ReportRejection
@@ -31,6 +32,8 @@ def fix_to_json(fix: Fix) -> str:
             "prohibited_version": fix.prohibited_version,
             "explanation": fix.explanation,
             "demonstration": fix.demonstration,
+            "licensed_depths": fix.licensed_depths._asdict(),
+            "outside_depths": fix.outside_depths._asdict(),
         },
         separators=_COMPACT,
         ensure_ascii=False,
@@ -59,6 +62,9 @@ def fix_from_json(text: str) -> Fix:
                 within_prohibited=disc["within_prohibited"],
                 may_accuse=disc["may_accuse"],
                 may_prove_site=disc["may_prove_site"],
+                position=Position(disc["latitude"], disc["longitude"]),
+                landmark_revision=disc["landmark_revision"],
+                fibre_radius_km=disc["fibre_radius_km"],
             )
             for disc in read["discs"]
         ),
@@ -69,6 +75,8 @@ def fix_from_json(text: str) -> Fix:
         prohibited_version=read["prohibited_version"],
         explanation=read["explanation"],
         demonstration=read["demonstration"],
+        licensed_depths=Depths(**read["licensed_depths"]),
+        outside_depths=Depths(**read["outside_depths"]),
     )
 
 
@@ -86,6 +94,10 @@ def _disc_to_json(disc: DiscUse) -> dict[str, str | float | bool]:
         "within_prohibited": disc.within_prohibited,
         "may_accuse": disc.may_accuse,
         "may_prove_site": disc.may_prove_site,
+        "latitude": disc.position.latitude,
+        "longitude": disc.position.longitude,
+        "landmark_revision": disc.landmark_revision,
+        "fibre_radius_km": disc.fibre_radius_km,
     }
 
 

@@ -1,14 +1,19 @@
 """Packing of small values into columns: times, lists of byte strings, sets of PDIs. Exact both ways."""
 
+import struct
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from verifier.evidence.spdm import Counters
-from verifier.units import Pdi
+from verifier.place.geodesy import Position
+from verifier.place.travel import SeenPlace
+from verifier.units import Kilometers, Pdi
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 PDI_BYTES = 8
+_TIMES = struct.Struct(">qq")
+_DISC = struct.Struct(">ddd")
 
 
 def micros(moment: datetime) -> int:
@@ -65,3 +70,17 @@ def pack_counters(counters: Counters) -> bytes:
 def unpack_counters(packed: bytes) -> Counters:
     """Split what `pack_counters` joined."""
     return Counters(int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:], "big"))
+
+
+def pack_place(place: SeenPlace) -> bytes:
+    """Join both times, each as i64be of `micros`, and of each disc latitude, longitude and radius as binary64."""
+    times = _TIMES.pack(micros(place.issued_at), micros(place.received_at))
+    discs = (_DISC.pack(position.latitude, position.longitude, radius) for position, radius in place.discs)
+    return times + b"".join(discs)
+
+
+def unpack_place(packed: bytes) -> SeenPlace:
+    """Split what `pack_place` joined."""
+    issued_at, received_at = map(moment, _TIMES.unpack_from(packed))
+    discs = _DISC.iter_unpack(packed[_TIMES.size :])
+    return SeenPlace(issued_at, received_at, tuple((Position(a, b), Kilometers(radius)) for a, b, radius in discs))

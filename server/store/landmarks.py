@@ -13,7 +13,7 @@ from server.store.rows import Values
 from server.store.schema import LANDMARK_REVISIONS, LANDMARKS
 from server.store.types import ImportCounts, LandmarkRecord
 from verifier.place.geodesy import Position
-from verifier.place.landmarks import Landmark
+from verifier.place.landmarks import Landmark, party_name
 from verifier.units import CountryCode, LandmarkId
 
 
@@ -28,7 +28,8 @@ def import_landmarks(
     """Import, or with `write` unset only count, in the caller's transaction.
 
     Raises:
-        RecordConflictError: A key would belong to two landmarks, or an id is given twice.
+        RecordConflictError: A key would belong to two landmarks, an operator would have two keys, or an id is given
+            twice.
     """
     if write:
         take_numbers(connection, "records", 1)
@@ -51,6 +52,7 @@ def import_landmarks(
         standing[landmark_id] = values
         rows.append({**values, "revision": revisions.get(landmark_id, 0) + 1, "revised_at": micros(now)})
     _check_keys(standing.values())
+    _check_operator_keys(standing.values())
     if write and rows:
         connection.execute(delete(LANDMARKS).where(LANDMARKS.c.landmark_id.in_([row["landmark_id"] for row in rows])))
         connection.execute(insert(LANDMARKS), rows)
@@ -66,6 +68,21 @@ def _check_keys(rows: Iterable[Values]) -> None:
         if owner != row["landmark_id"]:
             raise RecordConflictError(
                 "public_key", f"landmarks {owner} and {row['landmark_id']} have the same public key"
+            )
+
+
+def _check_operator_keys(rows: Iterable[Values]) -> None:
+    """One operator has one key (docs/protocol.md LA8); a record that is not signed names none."""
+    first: dict[str, Values] = {}
+    for row in rows:
+        if not row["operator_signature"]:
+            continue
+        other = first.setdefault(party_name(row["operator"]), row)
+        if other["operator_key"] != row["operator_key"]:
+            raise RecordConflictError(
+                "operator_key",
+                f"operator {row['operator']} has signed landmarks {other['landmark_id']} and {row['landmark_id']} with "
+                "two keys; import all of its signed landmarks at once to change its key",
             )
 
 
@@ -85,6 +102,8 @@ def _values(record: LandmarkRecord) -> Values:
         "country": str(landmark.country),
         "valid_from": optional_micros(landmark.valid_from),
         "valid_until": optional_micros(landmark.valid_until),
+        "operator_key": record.operator_key,
+        "operator_signature": record.operator_signature,
     }
 
 
@@ -102,5 +121,7 @@ def _record_of(row: Row[Any]) -> LandmarkRecord:
         revised_at=moment(row.revised_at),
         valid_from=optional_moment(row.valid_from),
         valid_until=optional_moment(row.valid_until),
+        signed=bool(row.operator_signature),
     )
-    return LandmarkRecord(landmark, row.survey_method, tuple(row.endpoints.split()))
+    endpoints = tuple(row.endpoints.split())
+    return LandmarkRecord(landmark, row.survey_method, endpoints, row.operator_key, row.operator_signature)

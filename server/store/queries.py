@@ -8,13 +8,15 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 
 from server.store.counters import read_counter
 from server.store.framing import unpack
-from server.store.rows import chunks, device_of, finding_of, license_of, region_of
+from server.store.regions import region_from_json
+from server.store.rows import chunks, device_of, finding_of, license_of
 from server.store.schema import CHAINS, DEPLOYMENTS, DEVICES, FINDINGS, LICENSES
 from server.store.states import state_of
 from server.store.types import Changes, DeviceFilter, DevicePage, DeviceRecord, OpenFinding
 from verifier.continuity import DeviceState
 from verifier.errors import Reason
-from verifier.license import Deployment
+from verifier.license import Deployment, Presence
+from verifier.place.regions import Region
 from verifier.units import ChainId, Pdi
 
 _DEPLOYED = DEPLOYMENTS.join(LICENSES)
@@ -24,11 +26,7 @@ _JOINED = DEVICES.outerjoin(DEPLOYMENTS, DEPLOYMENTS.c.device_pdi == DEVICES.c.p
 _DEVICE = select(
     DEVICES,
     DEPLOYMENTS.c.license_number,
-    DEPLOYMENTS.c.site_name,
-    DEPLOYMENTS.c.site_latitude,
-    DEPLOYMENTS.c.site_longitude,
-    DEPLOYMENTS.c.site_radius_km,
-    DEPLOYMENTS.c.countries,
+    DEPLOYMENTS.c.region,
     LICENSES.c.licensee,
 ).select_from(_JOINED)
 
@@ -42,7 +40,7 @@ def load_inputs(connection: Connection, pdis: Collection[Pdi]) -> tuple[dict[Pdi
             select(DEPLOYMENTS, LICENSES).select_from(_DEPLOYED).where(DEPLOYMENTS.c.device_pdi.in_(some))
         ):
             pdi = Pdi(row.device_pdi)
-            deployments[pdi] = Deployment(pdi, license_of(row), region_of(row))
+            deployments[pdi] = Deployment(pdi, license_of(row), region_from_json(row.region))
         query = select(DEVICES)
         for row in connection.execute(query.where(DEVICES.c.pdi.in_(some), DEVICES.c.last_report_at.is_not(None))):
             last[Pdi(row.pdi)] = state_of(row)
@@ -56,6 +54,13 @@ def load_chains(connection: Connection, chain_ids: Collection[ChainId]) -> dict[
         for row in connection.execute(select(CHAINS).where(CHAINS.c.chain_id.in_(some))):
             found[ChainId(row.chain_id)] = unpack(row.certificates)
     return found
+
+
+def licensed_regions(connection: Connection) -> list[tuple[Presence, Region]]:
+    """Return what is to be proven, and of which region, each once, over all deployments on record."""
+    query = select(LICENSES.c.presence, DEPLOYMENTS.c.region).select_from(_DEPLOYED)
+    rows = connection.execute(query.distinct().order_by(LICENSES.c.presence, DEPLOYMENTS.c.region))
+    return [(Presence(row.presence), region_from_json(row.region)) for row in rows]
 
 
 def change_number(connection: Connection) -> int:

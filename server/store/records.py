@@ -15,7 +15,8 @@ from server.store.counters import read_counter, take_numbers
 from server.store.errors import RecordConflictError
 from server.store.framing import micros
 from server.store.queries import open_findings
-from server.store.rows import LICENSE_COLUMNS, REGION_COLUMNS, Values, chunks, license_values, region_values
+from server.store.regions import region_to_json
+from server.store.rows import LICENSE_COLUMNS, Values, chunks, license_values
 from server.store.schema import DEPLOYMENTS, DEVICES, FINDINGS, LICENSES
 from server.store.types import ImportCounts, OpenFinding
 from verifier.appraise import standing_of
@@ -110,7 +111,7 @@ class _Import:
         return revised
 
     def _take_deployments(self, rows: Sequence[Deployment], revised: Collection[str]) -> None:
-        columns = [DEPLOYMENTS.c[name] for name in ("license_number", *REGION_COLUMNS)]
+        columns = [DEPLOYMENTS.c[name] for name in ("license_number", "region")]
         query = select(DEPLOYMENTS.c.device_pdi, DEPLOYMENTS.c.record_number, DEPLOYMENTS.c.licensed_at, *columns)
         selected = self._connection.execute(query.where(DEPLOYMENTS.c.device_pdi.in_([row.pdi for row in rows])))
         stored: dict[bytes, Row[Any]] = {row.device_pdi: row for row in selected}
@@ -122,7 +123,7 @@ class _Import:
             if row.pdi in seen or (before is not None and before.record_number == self._number):
                 raise RecordConflictError("device_pdi", f"device {row.pdi.hex()} comes twice")
             seen.add(row.pdi)
-            values = {"license_number": row.license.number, **region_values(row.region)}
+            values = {"license_number": row.license.number, "region": region_to_json(row.region)}
             kept = {**values, "revised_at": self._now, "record_number": self._number}
             if before is None:
                 new.append({"device_pdi": row.pdi, "licensed_at": self._now, **kept})

@@ -9,13 +9,12 @@ from sqlalchemy import Row
 
 from server.store.fixes import fix_from_json
 from server.store.framing import micros, moment, optional_moment
+from server.store.regions import region_from_json
 from server.store.types import DeviceRecord, OpenFinding
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.license import License, Presence
-from verifier.place.geodesy import Position
-from verifier.place.regions import Countries, Region, SiteDisc
-from verifier.units import Challenge, CountryCode, DeviceKeyId, Pdi
+from verifier.units import Challenge, DeviceKeyId, Pdi
 from verifier.verdict import Finding, Severity, Standing
 
 CHUNK = 500
@@ -36,7 +35,6 @@ def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
 
 
 LICENSE_COLUMNS = ("licensee", "valid_from", "valid_until", "presence", "cadence_us", "grace_us")
-REGION_COLUMNS = ("site_name", "site_latitude", "site_longitude", "site_radius_km", "countries")
 
 
 def license_values(held: License) -> Values:
@@ -63,32 +61,6 @@ def license_of(row: Row[Any]) -> License:
         grace=row.grace_us * MICROSECOND,
         revision=row.revision,
     )
-
-
-def region_values(region: Region) -> Values:
-    """Return the columns that say where a device may be, in the order of REGION_COLUMNS."""
-    if isinstance(region, SiteDisc):
-        return {
-            "site_name": region.name,
-            "site_latitude": region.center.latitude,
-            "site_longitude": region.center.longitude,
-            "site_radius_km": region.radius_km,
-            "countries": None,
-        }
-    return {
-        "site_name": None,
-        "site_latitude": None,
-        "site_longitude": None,
-        "site_radius_km": None,
-        "countries": ",".join(sorted(region.codes)),
-    }
-
-
-def region_of(row: Row[Any]) -> Region:
-    """Read a region from a row that holds a deployment's columns."""
-    if row.countries is not None:
-        return Countries(frozenset(CountryCode(code) for code in row.countries.split(",")))
-    return SiteDisc(row.site_name, Position(row.site_latitude, row.site_longitude), row.site_radius_km)
 
 
 def finding_of(row: Row[Any]) -> OpenFinding:
@@ -121,7 +93,7 @@ def device_of(row: Row[Any], findings: Sequence[OpenFinding]) -> DeviceRecord:
         standing=None if row.standing is None else Standing(row.standing),
         license_number=row.license_number if deployed else "",
         licensee=row.licensee if deployed else "",
-        region=region_of(row) if deployed else None,
+        region=region_from_json(row.region) if deployed else None,
         last_report_at=optional_moment(row.last_report_at),
         last_proof_at=optional_moment(row.last_proof_at),
         last_fix=None if row.last_fix is None else fix_from_json(row.last_fix),

@@ -21,7 +21,7 @@ from sqlalchemy import (
     false,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised by every change of this file. A store of another version is not opened."""
 
 METADATA = MetaData()
@@ -32,7 +32,12 @@ META = Table(
     Column("name", String(64), primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
-"""`schema_version`, and two counters: `changes` grows with each change of a device, `records` with each import."""
+"""`schema_version`, three counters, and two notes of the landmark audit.
+
+`changes` grows with each change of a device; `records` with each import and whenever a landmark becomes distrusted or
+ceases to be; `audits` with each new range between landmarks and each other change of what an audit says. `audited_at`:
+when the newest audit ran, microseconds, 0 before the first; `audit_basis`: the state that it looked at (audits.py).
+"""
 
 LICENSES = Table(
     "licenses",
@@ -60,20 +65,13 @@ DEPLOYMENTS = Table(
     METADATA,
     Column("device_pdi", LargeBinary(8), primary_key=True),
     Column("license_number", String(128), ForeignKey(LICENSES.c.number), nullable=False),
-    Column("site_name", Text),
-    Column("site_latitude", Double),
-    Column("site_longitude", Double),
-    Column("site_radius_km", Double),
-    Column("countries", Text),
+    Column("region", Text, nullable=False),
     Column("licensed_at", BigInteger, nullable=False),
     Column("revised_at", BigInteger, nullable=False),
     Column("record_number", BigInteger, nullable=False),
     Index("deployments_by_license", "license_number", "device_pdi"),
 )
-"""Either the four columns of a site disc are set, or `countries`: sorted codes joined by commas.
-
-`licensed_at`: since when the device is deployed under this license.
-"""
+"""`region`: JSON (regions.py). `licensed_at`: since when the device is deployed under this license."""
 
 
 def _landmark_columns() -> list[Column[object]]:
@@ -93,11 +91,16 @@ def _landmark_columns() -> list[Column[object]]:
         Column("country", String(8), nullable=False),
         Column("valid_from", BigInteger),
         Column("valid_until", BigInteger),
+        Column("operator_key", LargeBinary, nullable=False),
+        Column("operator_signature", LargeBinary, nullable=False),
     ]
 
 
 LANDMARKS = Table("landmarks", METADATA, Column("landmark_id", String(63), primary_key=True), *_landmark_columns())
-"""The current revision of each landmark. `endpoints`: joined by spaces, best first."""
+"""The current revision of each landmark. `endpoints`: joined by spaces, best first.
+
+`operator_key`, `operator_signature`: docs/protocol.md LA8; both empty in a record that is not signed.
+"""
 
 LANDMARK_REVISIONS = Table(
     "landmark_revisions",
@@ -107,6 +110,50 @@ LANDMARK_REVISIONS = Table(
     PrimaryKeyConstraint("landmark_id", "revision"),
 )
 """Every revision that ever stood, the current one included."""
+
+LANDMARK_RANGES = Table(
+    "landmark_ranges",
+    METADATA,
+    Column("of_id", String(63), nullable=False),
+    Column("by_id", String(63), nullable=False),
+    Column("latest_at", BigInteger, nullable=False),
+    Column("least_at", BigInteger, nullable=False),
+    Column("least_rtt_ns", BigInteger, nullable=False),
+    Column("challenge", LargeBinary(32), nullable=False),
+    Column("receipt", LargeBinary, nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("answered", LargeBinary(8), nullable=False),
+    PrimaryKeyConstraint("of_id", "by_id"),
+    # Holds all that an audit reads, so that it need not go through the evidence of every pair.
+    Index("landmark_ranges_read", "of_id", "by_id", "latest_at", "least_rtt_ns"),
+)
+"""For each landmark that answered, `of_id`, and each that ranged it, `by_id`: the latest range, and the least one of a
+day with its evidence (docs/protocol.md LA3)."""
+
+LANDMARK_DISTRUST = Table(
+    "landmark_distrust",
+    METADATA,
+    Column("landmark_id", String(63), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("rule", Integer, nullable=False),
+    Column("explanation", Text, nullable=False),
+    Column("contradictions", Text, nullable=False),
+    Column("settled", Boolean, nullable=False, server_default=false()),
+    PrimaryKeyConstraint("landmark_id", "since"),
+)
+"""What audits brought (docs/protocol.md LA5). Open while `ended_at` is NULL.
+
+`contradictions`: JSON, audits.py. `settled`: every device whose fix used the landmark has been appraised again.
+"""
+
+Index(
+    "landmark_distrust_open",
+    LANDMARK_DISTRUST.c.landmark_id,
+    unique=True,
+    sqlite_where=LANDMARK_DISTRUST.c.ended_at.is_(None),
+    postgresql_where=LANDMARK_DISTRUST.c.ended_at.is_(None),
+)
 
 DEVICES = Table(
     "devices",
@@ -123,6 +170,7 @@ DEVICES = Table(
     Column("counters_received_at", BigInteger),
     Column("board", LargeBinary),
     Column("unseated", Boolean, nullable=False, server_default=false()),
+    Column("place", LargeBinary),
     Column("last_report_at", BigInteger),
     Column("last_proof_at", BigInteger),
     Column("last_fix", Text),
@@ -136,8 +184,9 @@ DEVICES = Table(
 """Latest state. A deployed device has a row from its import on.
 
 `board`: sorted PDIs of its switches, joined. `counters`: boot and attestation counter, each u64be, since a device may
-sign numbers that no SQL integer holds; beside them the span in which they were signed. These and `unseated` are the
-last accepted state, which a commit compares with the one that its verdict was based on.
+sign numbers that no SQL integer holds; beside them the span in which they were signed. `place`: what its last fix
+allowed (framing.py). These and `unseated` are the last accepted state, which a commit compares with the one that its
+verdict was based on.
 """
 
 FINDINGS = Table(

@@ -129,7 +129,14 @@ def _check_schema(connection: Connection, path: Path) -> None:
         )
 
 
-FIRST_META = {"schema_version": SCHEMA_VERSION, "changes": 0, "records": 0}
+FIRST_META = {
+    "schema_version": SCHEMA_VERSION,
+    "changes": 0,
+    "records": 0,
+    "audits": 0,
+    "audited_at": 0,
+    "audit_basis": 0,
+}
 
 
 def _first_line(error: Exception) -> str:

@@ -13,10 +13,9 @@ from typing import Any, Self
 
 from server.store.errors import StoreUnavailableError
 from server.store.framing import MICROSECOND, micros, moment
+from server.store.regions import region_from_json, region_to_json
 from verifier.license import Deployment, License, Presence
-from verifier.place.geodesy import Position
-from verifier.place.regions import Countries, Region, SiteDisc
-from verifier.units import CountryCode, Pdi
+from verifier.units import Pdi
 
 _SCHEMA = """
 CREATE TABLE licenses (
@@ -24,8 +23,7 @@ CREATE TABLE licenses (
   cadence_us INTEGER, grace_us INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE deployments (
-  pdi BLOB PRIMARY KEY, line INTEGER, license TEXT, site TEXT, latitude REAL, longitude REAL, radius_km REAL,
-  countries TEXT
+  pdi BLOB PRIMARY KEY, line INTEGER, license TEXT, region TEXT
 ) WITHOUT ROWID;
 """
 
@@ -106,26 +104,21 @@ class Staging:
             differing = zip(_CONDITIONS, first[2:], conditions, strict=True)
             clashes.extend(Clash(name, first[1]) for name, one, other in differing if one != other)
         if not clashes:
-            region = _region_columns(row.region)
-            values = (row.pdi, line, held.number, *region)
-            self._database.execute("INSERT INTO deployments VALUES (?,?,?,?,?,?,?,?)", values)
+            values = (row.pdi, line, held.number, region_to_json(row.region))
+            self._database.execute("INSERT INTO deployments VALUES (?,?,?,?)", values)
         return tuple(clashes)
 
     def deployments(self) -> Iterator[Deployment]:
         """Yield what was kept, in the order of PDIs; raises `StoreUnavailableError`."""
         query = (
-            "SELECT pdi, site, latitude, longitude, radius_km, countries, number, licensee, valid_from, valid_until,"
-            " presence, cadence_us, grace_us FROM deployments JOIN licenses ON number = license ORDER BY pdi"
+            "SELECT pdi, region, number, licensee, valid_from, valid_until, presence,"
+            " cadence_us, grace_us FROM deployments JOIN licenses ON number = license ORDER BY pdi"
         )
         # Rows of one license share its object.
         read_license = lru_cache(LICENSES_HELD)(_license)
-        for pdi, site, latitude, longitude, radius_km, countries, *conditions in self._rows(query):
-            region: Region
-            if countries is not None:
-                region = Countries(frozenset(CountryCode(code) for code in countries.split(",")))
-            else:
-                region = SiteDisc(site, Position(latitude, longitude), radius_km)
-            yield Deployment(Pdi(pdi), read_license(*conditions), region)
+        read_region = lru_cache(LICENSES_HELD)(region_from_json)
+        for pdi, region, *conditions in self._rows(query):
+            yield Deployment(Pdi(pdi), read_license(*conditions), read_region(region))
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
         try:
@@ -139,12 +132,6 @@ class Staging:
                 yield from rows
         except sqlite3.Error as error:
             raise StoreUnavailableError(f"the scratch database failed: {error}") from error
-
-
-def _region_columns(region: Region) -> tuple[str | None, float | None, float | None, float | None, str | None]:
-    if isinstance(region, SiteDisc):
-        return region.name, region.center.latitude, region.center.longitude, region.radius_km, None
-    return None, None, None, None, ",".join(sorted(region.codes))
 
 
 def _license(

@@ -4,7 +4,16 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from server.store.framing import micros, moment, pack_counters, pack_pdis, unpack_counters, unpack_pdis
+from server.store.framing import (
+    micros,
+    moment,
+    pack_counters,
+    pack_pdis,
+    pack_place,
+    unpack_counters,
+    unpack_pdis,
+    unpack_place,
+)
 from server.store.rows import Values
 from verifier.continuity import DeviceState, SignedCounters
 
@@ -18,6 +27,7 @@ def state_columns(state: DeviceState) -> Values:
         "counters_received_at": None if highest is None else micros(highest.received_at),
         "board": pack_pdis(state.board),
         "unseated": state.unseated,
+        "place": None if state.place is None else pack_place(state.place),
     }
 
 
@@ -27,4 +37,5 @@ def state_of(row: Row[Any]) -> DeviceState:
     if row.counters is not None:
         span = (moment(row.counters_issued_at), moment(row.counters_received_at))
         highest = SignedCounters(unpack_counters(row.counters), *span)
-    return DeviceState(highest, unpack_pdis(row.board or b""), row.unseated)
+    place = None if row.place is None else unpack_place(row.place)
+    return DeviceState(highest, unpack_pdis(row.board or b""), row.unseated, place)

@@ -13,24 +13,33 @@ from typing import Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from server.store import landmarks, queries, records, silence, sqlite
+from server.store import audits, landmarks, queries, reappraisals, records, silence, sqlite
 from server.store.commits import commit_records
+from server.store.counters import read_counter
 from server.store.errors import StoreUnavailableError
 from server.store.types import (
     AttestationRecord,
+    AuditInputs,
+    AuditOutcome,
     Changes,
     DeviceFilter,
     DevicePage,
     DeviceRecord,
     ImportCounts,
+    LandmarkPage,
     LandmarkRecord,
+    LocatedDevice,
+    ProvenRange,
+    Reappraisal,
     Unwritten,
 )
 from server.store.writer import Writer
 from verifier.continuity import DeviceState
-from verifier.license import Deployment
+from verifier.license import Deployment, Presence
+from verifier.place.audit import Distrust
 from verifier.place.landmarks import Landmark
-from verifier.units import ChainId, Pdi
+from verifier.place.regions import Region
+from verifier.units import ChainId, LandmarkId, Pdi
 
 READERS = 4
 """Reader threads. Reads are short and SQLite's are CPU-bound; more threads than this only fight for the interpreter."""
@@ -93,12 +102,28 @@ class Store:
         return [record.landmark for record in await self.load_landmark_records()]
 
     async def load_landmark_records(self) -> list[LandmarkRecord]:
-        """Return the current revision of every landmark with its endpoints, in the order of ids."""
-        return await self._read(landmarks.load_landmarks)
+        """Return the current revision of every landmark with its endpoints and what audits say, in the order of ids."""
+        return await self._read(audits.load_audited_landmarks)
 
     async def records_number(self) -> int:
-        """Return a number that grows with each change of a license, deployment or landmark, by any process."""
+        """Return a number that grows with each change of a license, deployment or landmark, by any process.
+
+        That a landmark becomes distrusted, or ceases to be, is such a change.
+        """
         return await self._read(records.records_number)
+
+    async def audits_number(self) -> int:
+        """Return a number that grows with each range between landmarks, by any process."""
+        return await self._read(lambda connection: read_counter(connection, "audits"))
+
+    async def record_ranges(self, ranges: Sequence[ProvenRange]) -> None:
+        """Make ranges between landmarks durable: of each pair the latest time, and the least of a day."""
+        if ranges:
+            await self._write(lambda connection: audits.record_ranges(connection, ranges), changes_devices=False)
+
+    async def load_range_times(self, of: LandmarkId) -> dict[LandmarkId, datetime]:
+        """Return when each landmark last ranged this one."""
+        return await self._read(lambda connection: audits.load_range_times(connection, of))
 
     async def commit(self, batch: Sequence[AttestationRecord]) -> Unwritten:
         """Make attestations durable together with all that follows from them. Concurrent callers share transactions.
@@ -130,6 +155,10 @@ class Store:
         if validate_only:
             return await self._read(lambda connection: records.import_deployments(connection, rows, now, write=False))
         return await self._write(lambda connection: records.import_deployments(connection, rows, now, write=True))
+
+    async def licensed_regions(self) -> list[tuple[Presence, Region]]:
+        """Return what is to be proven, and of which region, each once, over all deployments on record."""
+        return await self._read(queries.licensed_regions)
 
     async def import_landmarks(
         self, given: Sequence[LandmarkRecord], now: datetime, *, validate_only: bool = False
@@ -170,6 +199,38 @@ class Store:
         if not await self._read(lambda connection: silence.find_overdue(connection, now)):
             return ()
         return await self._write(lambda connection: silence.open_silent(connection, now))
+
+    async def has_audit_news(self) -> bool:
+        """Whether ranges or records came that no landmark audit has looked at."""
+        return await self._read(audits.has_news)
+
+    async def load_audit_inputs(self, page: LandmarkPage | None = None) -> AuditInputs:
+        """Return all that an audit of landmarks looks at; with `page`, the ranges of those landmarks alone."""
+        return await self._read(lambda connection: audits.load_audit_inputs(connection, page))
+
+    async def set_distrust(self, found: Sequence[Distrust], basis: int, now: datetime) -> AuditOutcome:
+        """Make what an audit found the distrust that stands, and return whose began and whose ended.
+
+        An audit of an older state than that of the newest one changes nothing.
+        """
+        return await self._write(
+            lambda connection: audits.set_distrust(connection, found, basis, now), changes_devices=False
+        )
+
+    async def settle_distrust(self, landmark_ids: Collection[LandmarkId]) -> None:
+        """Note that the devices whose fixes used these landmarks have been appraised again."""
+        await self._write(lambda connection: audits.settle_distrust(connection, landmark_ids), changes_devices=False)
+
+    async def load_located(self, *, after: Pdi | None = None, limit: int = 500) -> list[LocatedDevice]:
+        """Return up to `limit` deployed GPUs that have a fix, behind `after`, in the order of PDIs."""
+        return await self._read(lambda connection: reappraisals.load_located(connection, after, limit))
+
+    async def reappraise(self, given: Sequence[Reappraisal], now: datetime) -> tuple[Pdi, ...]:
+        """Write what fixes show without distrusted landmarks, and return the devices that were changed.
+
+        A device that has a newer verdict by now is left alone.
+        """
+        return await self._write(lambda connection: reappraisals.reappraise(connection, given, now))
 
     async def mark_alive(self, node: str, now: datetime, *, longest_pause: timedelta = silence.LONGEST_PAUSE) -> None:
         """Record that the service of this node is up now.

@@ -4,15 +4,18 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from verifier.continuity import DeviceState
 from verifier.errors import Reason
 from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
 from verifier.evidence.chain import DeviceKind
+from verifier.license import Presence
+from verifier.place.audit import Distrust, PairRange
 from verifier.place.fix import Fix
 from verifier.place.landmarks import Landmark
 from verifier.place.regions import Region
-from verifier.units import ChainId, Challenge, DeviceKeyId, Pdi
+from verifier.units import ChainId, Challenge, DeviceKeyId, LandmarkId, Pdi
 from verifier.verdict import Finding, Standing, Verdict
 
 
@@ -170,11 +173,131 @@ class LandmarkRecord:
         landmark: The verifier's part. `revision` and `revised_at` are the store's; on import they are ignored.
         survey_method: How the position was surveyed, free text.
         endpoints: UDP endpoints as host:port or [host]:port, best first.
+        operator_key: Raw Ed25519 key that the record is signed with; empty when it is not signed.
+        operator_signature: COSE_Sign1 that was verified (docs/protocol.md LA8); empty when it is not signed.
     """
 
     landmark: Landmark
     survey_method: str
     endpoints: tuple[str, ...]
+    operator_key: bytes = b""
+    operator_signature: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenRange:
+    """A range between two landmarks that was verified (docs/protocol.md LA2), with its evidence.
+
+    Attributes:
+        pair: Who ranged whom, and the time that was signed.
+        received_at: When its evidence arrived.
+        challenge: That it answers, 32 bytes.
+        receipt: The ranging landmark's, COSE_Sign1.
+        statement: The answering landmark's, COSE_Sign1.
+        answered: Mask of the rounds answered, 8 bytes.
+    """
+
+    pair: PairRange
+    received_at: datetime
+    challenge: Challenge
+    receipt: bytes
+    statement: bytes
+    answered: bytes
+
+
+class LandmarkRange(NamedTuple):
+    """What counts of all ranges of an ordered pair: the least of a day, and when the latest arrived."""
+
+    pair: PairRange
+    latest_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DistrustRecord:
+    """A distrust that stands.
+
+    Attributes:
+        distrust: What the newest audit found.
+        since: When it began.
+        settled: Every device whose fix used the landmark has been appraised again.
+    """
+
+    distrust: Distrust
+    since: datetime
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LandmarkPage:
+    """Up to `limit` landmarks behind `after`, in the order of ids."""
+
+    after: LandmarkId | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditInputs:
+    """All that an audit looks at, as of one moment.
+
+    Attributes:
+        basis: Names the state; it grows with each change of it.
+        records: Every landmark, in the order of ids, with what the audits before say.
+        chosen: Those whose ranges were read, in the order of ids.
+        ranges: Of each pair whose answering landmark was chosen.
+        distrust: What stands.
+        audited_at: When the newest audit ran; None before the first.
+    """
+
+    basis: int
+    records: tuple[LandmarkRecord, ...]
+    chosen: tuple[LandmarkId, ...]
+    ranges: tuple[LandmarkRange, ...]
+    distrust: Mapping[LandmarkId, DistrustRecord]
+    audited_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOutcome:
+    """Whose distrust an audit began, and whose it ended."""
+
+    begun: tuple[Distrust, ...]
+    ended: tuple[LandmarkId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedDevice:
+    """A deployed GPU with the fix that its standing rests on.
+
+    Attributes:
+        pdi: Its identity.
+        last_attestation: The attestation that the fix is from.
+        fix: As it stands.
+        presence: The question that its license counts.
+        region: Where it may be.
+    """
+
+    pdi: Pdi
+    last_attestation: Challenge
+    fix: Fix
+    presence: Presence
+    region: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Reappraisal:
+    """What a device's last fix shows without landmarks that are distrusted by now (docs/protocol.md LA6).
+
+    Attributes:
+        device: As it was read; if it has moved on since, nothing is changed.
+        fix: The new fix; None when no disc is left.
+        findings: All findings of place that follow.
+        proven: The license's question about presence is answered.
+    """
+
+    device: LocatedDevice
+    fix: Fix | None
+    findings: tuple[Finding, ...]
+    proven: bool
 
 
 @dataclass(frozen=True, slots=True)

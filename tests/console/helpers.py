@@ -136,6 +136,10 @@ class FakeServices(licensing_pb2_grpc.LicensingServiceServicer, landmark_pb2_grp
     list_requests: list[licensing_pb2.ListDevicesRequest] = field(default_factory=list)
     watch_requests: list[licensing_pb2.WatchDevicesRequest] = field(default_factory=list)
     landmark_requests: list[landmark_pb2.ImportLandmarksRequest] = field(default_factory=list)
+    audits: list[landmark_pb2.ListLandmarkAuditsResponse] = field(default_factory=list)
+    audit_requests: list[landmark_pb2.ListLandmarkAuditsRequest] = field(default_factory=list)
+    plan: landmark_pb2.PlanLandmarksResponse = field(default_factory=landmark_pb2.PlanLandmarksResponse)
+    plan_requests: list[landmark_pb2.PlanLandmarksRequest] = field(default_factory=list)
 
     async def _deny(self, context: Context) -> None:
         if self.denial is not None:
@@ -194,6 +198,26 @@ class FakeServices(licensing_pb2_grpc.LicensingServiceServicer, landmark_pb2_grp
         await self._deny(context)
         self.landmark_requests.append(request)
         return landmark_pb2.ImportLandmarksResponse(created_count=len(request.landmarks))
+
+    async def Prove(
+        self, request_iterator: AsyncIterator[landmark_pb2.ProveRequest], context: Context
+    ) -> AsyncIterator[landmark_pb2.ProveResponse]:
+        raise NotImplementedError
+        yield
+
+    async def ListLandmarkAudits(
+        self, request: landmark_pb2.ListLandmarkAuditsRequest, context: Context
+    ) -> landmark_pb2.ListLandmarkAuditsResponse:
+        await self._deny(context)
+        self.audit_requests.append(request)
+        return self.audits[len(self.audit_requests) - 1]
+
+    async def PlanLandmarks(
+        self, request: landmark_pb2.PlanLandmarksRequest, context: Context
+    ) -> landmark_pb2.PlanLandmarksResponse:
+        await self._deny(context)
+        self.plan_requests.append(request)
+        return self.plan
 
     async def GetLandmark(
         self, request: landmark_pb2.GetLandmarkRequest, context: Context

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 from trigpoint.v1 import licensing_pb2
 from typer.testing import Result
@@ -93,7 +94,44 @@ def test_landmark_table_fits_80_columns(services: FakeServices, trigpoint: Trigp
     result = trigpoint("landmark", "list")
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "22.5400, 114.0600" in result.stdout
+    assert "\nnot signed " in result.stdout
     assert result.stderr == "1 landmark\n"
+
+
+def test_landmark_list_says_which_records_are_signed(
+    services: FakeServices, trigpoint: Trigpoint, tmp_path: Path
+) -> None:
+    services.landmarks = [a_landmark()]
+    services.landmarks[0].operator_key, services.landmarks[0].operator_signature = b"\x05" * 32, b"\xd2\x84"
+    shown = trigpoint("landmark", "list").stdout
+    assert "\nsigned " in shown
+    assert "not signed" not in shown
+    printed = trigpoint("landmark", "list", "--json").stdout
+    (tmp_path / "landmarks.json").write_text(printed)
+    assert trigpoint("landmark", "import", str(tmp_path / "landmarks.json")).exit_code == 0
+    (sent,) = services.landmark_requests[0].landmarks
+    assert (sent.operator_key, sent.operator_signature) == (b"\x05" * 32, b"\xd2\x84")
+
+
+def test_landmarks_of_several_files_go_out_together(
+    services: FakeServices, trigpoint: Trigpoint, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    one.write_text(json.dumps([GOOD, GOOD | {"id": "sg-2"}]))
+    two.write_text(json.dumps([GOOD | {"id": "sg-3"}, GOOD | {"id": "sg-4"}]))
+    result = trigpoint("landmark", "import", str(one), str(two))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("4 landmarks: 4 created")
+    (request,) = services.landmark_requests
+    assert [sent.name[-1] for sent in request.landmarks] == list("1234")
+    for index, told in (
+        (0, f"{one}: landmark 1, operator_signature: bad; nothing was imported"),
+        (3, f"{two}: landmark 2, operator_signature: bad; nothing was imported"),
+        (4, "landmarks[4].operator_signature: bad"),
+    ):
+        services.denial = (grpc.StatusCode.INVALID_ARGUMENT, f"landmarks[{index}].operator_signature: bad")
+        result = trigpoint("landmark", "import", str(one), str(two))
+        assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"trigpoint: {told}\n")
 
 
 GOOD = {
@@ -128,6 +166,8 @@ def test_a_landmark_by_id(services: FakeServices, trigpoint: Trigpoint, tmp_path
         (json.dumps([GOOD | {"name": "landmarks/sg-1"}]), "one of id and name"),
         (json.dumps([GOOD | {"valid_from": "2026-01-01T00:00:00"}]), "valid_from"),
         (json.dumps([GOOD | {"latitude": 91}]), "latitude"),
+        (json.dumps([GOOD | {"operator_key": "ab"}]), "landmark 1, operator_key"),
+        (json.dumps([GOOD | {"operator_signature": "abc"}]), "landmark 1, operator_signature"),
     ],
 )
 def test_a_landmark_file_that_cannot_be_used(

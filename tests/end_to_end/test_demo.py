@@ -49,7 +49,14 @@ def test_the_story_holds_exactly(tmp_path: Path) -> None:
     expected |= {("A", slot): ["SILENT"] for slot in range(8) if slot != 3}
     expected["A", 3] = ["BOARD_CHANGED", "OUTSIDE_LICENSED_REGION"]
     assert by_device == expected
-    assert out.count("    why: ") == 17
+    assert out.count("    why: ") == 18
+    # A device whose site cannot be proven is proven out of prohibited destinations, and both are said.
+    told = re.search(r"D/gpu-0: its site is (\w+), that it is outside prohibited .* is (\w+), and.*\n(.*)", out)
+    assert told is not None, out
+    assert told.group(1) in {"UNPROVEN", "INDICATED"}
+    assert told.group(2) == "PROVEN"
+    assert "neither proves nor excludes the licensed region, site Singapore hall (50 km" in told.group(3)
+    assert re.search(r"nearest prohibited destination is [\d,]+ and [\d,]+ km away", told.group(3))
     assert _processes_in(tmp_path) == []
 
 

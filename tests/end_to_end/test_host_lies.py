@@ -192,4 +192,4 @@ async def test_where_a_host_says_that_it_is_counts_for_nothing(stage: Stage, boa
     home = stage.world.server("A").spot
     async with attesting(stage, "A", collector=liars.says_it_is_in(home)) as liar:
         verdict = await liar.verdict()
-    assert reasons(verdict) == ["OUTSIDE_LICENSED_REGION"]
+    assert reasons(verdict) == ["IMPOSSIBLE_TRAVEL", "OUTSIDE_LICENSED_REGION"]

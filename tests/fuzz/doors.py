@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +57,7 @@ from verifier.errors import (
     LimitExceededError,
     PdiMismatchError,
     RangeError,
+    RecordNotSignedError,
     ReportMalformedError,
     UsageError,
 )
@@ -64,18 +66,26 @@ from verifier.evidence.claims import parse_claims
 from verifier.evidence.dice import parse_composite_device_id, parse_tcb_info
 from verifier.evidence.measurements import ReferenceValues
 from verifier.evidence.spdm import parse_report, verify_report
+from verifier.place.borders import parse_borders
 from verifier.place.geodesy import Position
+from verifier.place.groups import parse_groups
 from verifier.place.landmarks import LandmarkRegistry
 from verifier.place.ranging import verify_receipt
-from verifier.place.regions import Atlas, parse_prohibited
+from verifier.place.record import verify_record
+from verifier.place.regions import AnyOf, Atlas, Polygon, polygon_of
 from verifier.units import Challenge
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 CHALLENGE = Challenge(Session().challenge)
 TICKET_LABEL: Final = b"trigpoint-ticket-v1\0"
+RECORD_LABEL: Final = b"trigpoint-landmark-v1\0"
 UNIX_S = 1_900_000_000
 LANDMARK = "landmark a"
+OPERATOR = "operator a"
 _DIGEST_BYTES = 48
+_RECORD = landmark_record(
+    "landmark", Position(10.0, -10.0), uncertainty_km=0.5, valid_from=datetime.fromtimestamp(UNIX_S, UTC)
+)
 _TICKET_KEYS = {key_id("server"): VerifyKey(public_key("server"))}
 _CHAIN_ERRORS = (
     ChainConstraintViolatedError,
@@ -84,7 +94,12 @@ _CHAIN_ERRORS = (
     ChainUntrustedRootError,
     LimitExceededError,
 )
-_COUNTRY_GROUPS = b"group,iso2,as_of,source,sureness\nD:5,CN,2026-01-01,EAR,sure\nA:1,FR,2026-01-01,EAR,sure\n"
+_COUNTRY_GROUPS = b"group,iso2,as_of,source,sureness\nD:5,CN,2026-01-01,EAR,high\nA:1,FR,2026-01-01,EAR,low\n"
+_AREA = b'{"type": "Polygon", "coordinates": [[[0, 0], [9.5, 0], [9, 8], [0, 0]], [[2, 1], [3, 1], [3, 2], [2, 1]]]}'
+_AREAS = (
+    b'{"type": "MultiPolygon", "coordinates": [[[[179, 0], [180, 0], [180, 1], [179, 0]]],'
+    b" [[[1, 1], [2, 1], [2, 2], [1, 1]]]]}"
+)
 
 
 class BelievingKey:
@@ -128,6 +143,16 @@ def fuzz_cose_parse_sign1(data: bytes) -> None:
     """verifier.cose.parse_sign1: a message is good only under its own label."""
     with suppress(NotDeterministicError):
         assert not cose.parse_sign1(data).verifies(public_key(LANDMARK), TICKET_LABEL)
+
+
+def fuzz_cose_parse_sign1_of_bytes(data: bytes) -> None:
+    """verifier.cose.parse_sign1_of_bytes: it takes what `parse_sign1` takes, and payloads that are no CBOR."""
+    with suppress(NotDeterministicError):
+        raw = cose.parse_sign1_of_bytes(data)
+        assert isinstance(raw.untrusted_payload, bytes)
+        assert not raw.verifies(public_key(LANDMARK), TICKET_LABEL)
+        parsed = cose.parse_sign1(data)  # the same, but for what the payload must be
+        assert parsed.kid == raw.kid
 
 
 def fuzz_parse_claims(data: bytes) -> None:
@@ -181,6 +206,22 @@ def fuzz_receipt_payload(data: bytes) -> None:
         verify_receipt(sign1(data, LANDMARK), CHALLENGE, registry())
 
 
+def fuzz_record(data: bytes) -> None:
+    """verifier.place.record.verify_record before its signature."""
+    with suppress(RecordNotSignedError):
+        verify_record(_RECORD, "map", public_key(OPERATOR), data)
+
+
+def fuzz_record_payload(data: bytes) -> None:
+    """verifier.place.record.verify_record behind its signature: only the one payload says what the record says."""
+    try:
+        verify_record(_RECORD, "map", public_key(OPERATOR), sign1(data, OPERATOR, aad=RECORD_LABEL))
+    except RecordNotSignedError:
+        assert data != _record_payload()
+    else:
+        assert data == _record_payload()
+
+
 def fuzz_reference_values(data: bytes) -> None:
     """verifier.evidence.measurements.ReferenceValues.parse."""
     with suppress(UsageError):
@@ -193,12 +234,43 @@ def fuzz_atlas(data: bytes) -> None:
         assert Atlas.parse(data, "fuzzed").country_codes
 
 
-def fuzz_prohibited(data: bytes) -> None:
-    """verifier.place.regions.parse_prohibited: what is always prohibited stays so."""
+def fuzz_parse_borders(data: bytes) -> None:
+    """verifier.place.borders.parse_borders: every country has a shape, and every point is on Earth."""
     with suppress(UsageError):
-        prohibited = parse_prohibited(data)
-        assert {"HK", "MO"} <= prohibited.codes
+        rings = parse_borders(data)
+        assert rings
+        for parts in rings.values():
+            assert all(len(ring) >= 3 and abs(ring).max() <= 180 and abs(ring[:, 1]).max() <= 90 for ring in parts)
+
+
+def fuzz_parse_groups(data: bytes) -> None:
+    """verifier.place.groups.parse_groups: what is always prohibited stays so, and every row is in a group."""
+    with suppress(UsageError):
+        groups = parse_groups(data, "fuzzed")
+        prohibited = groups.prohibited()
+        assert {"HK", "MO", "UA-43"} <= prohibited.codes
+        assert groups.members.get("D:5", frozenset()) <= prohibited.codes
         assert str(prohibited)
+        assert all(groups.notes())
+
+
+def parts_of(drawn: Polygon | AnyOf) -> list[Polygon]:
+    """Return the parts of a drawn site."""
+    return [drawn] if isinstance(drawn, Polygon) else [part for part in drawn.members if isinstance(part, Polygon)]
+
+
+def fuzz_polygon(data: bytes) -> None:
+    """verifier.place.regions.polygon_of: what it takes encloses something that is on Earth."""
+    try:
+        geometry = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    with suppress(UsageError):
+        drawn = polygon_of("fuzzed", geometry)
+        rings = [ring for part in parts_of(drawn) for ring in part.rings]
+        assert all(len(ring) >= 3 for ring in rings)
+        assert all(abs(x) <= 180 and abs(y) <= 90 for ring in rings for x, y in ring)
+        assert str(drawn)
 
 
 def fuzz_trust_roots(data: bytes) -> None:
@@ -315,6 +387,12 @@ def _pems() -> list[bytes]:
     return [b"".join(r.public_bytes(Encoding.PEM) for r in roots[:n]) for n in (1, 2)]
 
 
+def _record_payload() -> bytes:
+    parties = {3: _RECORD.operator, 4: _RECORD.hoster}
+    place = {5: 100_000_000, 6: -100_000_000, 7: 500}
+    return encode({1: "landmark", 2: _RECORD.public_key, **parties, **place, 8: "map", 9: False, 10: "XX", 11: UNIX_S})
+
+
 def _ticket_payload() -> bytes:
     return encode({1: CHALLENGE, 2: key_id(LANDMARK), 3: UNIX_S + 60, 4: fill("ticket id", 16)})
 
@@ -359,6 +437,7 @@ DOORS: Final = {
     for door in (
         Door(fuzz_cbor_decode, lambda: [*_good("claims", "claims")[:3], *_payloads()]),
         Door(fuzz_cose_parse_sign1, _receipts),
+        Door(fuzz_cose_parse_sign1_of_bytes, lambda: [*_receipts(), sign1(bytes(range(96)), LANDMARK)]),
         Door(fuzz_parse_claims, lambda: sorted(_good("claims", "claims"), key=len)[:8]),
         Door(fuzz_parse_report, _reports),
         Door(fuzz_verify_report, _reports),
@@ -367,9 +446,13 @@ DOORS: Final = {
         Door(fuzz_parse_tcb_info, lambda: [_extension(OID_TCB_INFO)]),
         Door(fuzz_verify_receipt, _receipts),
         Door(fuzz_receipt_payload, _payloads),
+        Door(fuzz_record, lambda: [sign1(_record_payload(), OPERATOR, aad=RECORD_LABEL)]),
+        Door(fuzz_record_payload, lambda: [_record_payload()]),
         Door(fuzz_reference_values, lambda: [_small_references()]),
         Door(fuzz_atlas, lambda: [borders()]),
-        Door(fuzz_prohibited, lambda: [_COUNTRY_GROUPS]),
+        Door(fuzz_parse_borders, lambda: [borders()]),
+        Door(fuzz_parse_groups, lambda: [_COUNTRY_GROUPS]),
+        Door(fuzz_polygon, lambda: [_AREA, _AREAS]),
         Door(fuzz_trust_roots, _pems),
         Door(fuzz_landmark_datagram, _datagrams),
         Door(fuzz_landmark_decode, lambda: [_ticket_payload()]),

@@ -25,7 +25,7 @@ from verifier.evidence.attestation import UnverifiedAttestation, UnverifiedRepor
 from verifier.evidence.chain import chain_id
 from verifier.evidence.claims import requester_nonce
 from verifier.evidence.measurements import ReferenceValues
-from verifier.place.fix import PlacePolicy
+from verifier.place.policy import PlacePolicy
 from verifier.place.regions import Atlas
 from verifier.units import Challenge
 from verifier.verdict import Verdict

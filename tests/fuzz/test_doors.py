@@ -22,6 +22,7 @@ from verifier.evidence.claims import parse_claims
 from verifier.evidence.dice import parse_composite_device_id, parse_tcb_info
 from verifier.evidence.measurements import ReferenceValues
 from verifier.evidence.spdm import verify_report
+from verifier.place.borders import parse_borders
 from verifier.place.ranging import verify_receipt
 from verifier.place.regions import Atlas
 
@@ -119,6 +120,7 @@ TRUSTED: dict[str, tuple[Callable[[bytes], object], str]] = {
     "reference values": (lambda data: ReferenceValues.parse([data]), "reference_values"),
     "atlas": (lambda data: Atlas.parse(data, "bent"), "atlas"),
     "trust roots": (lambda data: TrustRoots.parse([data]), "trust_roots"),
+    "borders": (parse_borders, "parse_borders"),
 }
 
 
@@ -201,6 +203,7 @@ def test_every_parser_has_a_door() -> None:
         "parse_fault": "firmware_stubs/faults.py: from whoever runs the emulator",
         "parse_public_key": "landmark/keys.py: from the operator's configuration",
         "parse_endpoint": "landmark/config.py: from the operator's configuration",
+        "parse_moment": "landmark/record.py: from the operator's command line",
     }
     found: set[str] = set()
     for room in ("verifier", "landmark", "firmware_stubs"):

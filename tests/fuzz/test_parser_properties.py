@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from firmware_stubs import datagrams, framing
@@ -20,7 +20,8 @@ from verifier.errors import ChainConstraintViolatedError, UsageError
 from verifier.evidence.chain import DeviceKind, TrustRoots
 from verifier.evidence.dice import parse_composite_device_id, parse_tcb_info
 from verifier.evidence.measurements import ReferenceValues
-from verifier.place.regions import Atlas, parse_prohibited
+from verifier.place.groups import COLUMNS, parse_groups
+from verifier.place.regions import AnyOf, Atlas, Polygon, polygon_of
 
 DEVICE_SPKI = spki(Device().label)
 DIGEST = st.binary(min_size=48, max_size=48)
@@ -127,23 +128,69 @@ def test_atlas_is_total(value: object, where: str) -> None:
         assert Atlas.parse(json.dumps(value if where == "" else collection).encode(), "bent").country_codes
 
 
+HEADER = ",".join(COLUMNS).encode() + b"\n"
 CODES = st.text(string.ascii_uppercase, min_size=2, max_size=2)
 
 
 @settings(deadline=None, max_examples=80)
 @given(st.lists(st.tuples(st.sampled_from(["D:5", "E:1", "E:2", "A:1", "B"]), CODES), max_size=8))
+@example([("D:5", "AA"), ("E:2", "AB"), ("E:1", "AA"), ("B", "AC")])
 def test_prohibited_countries_are_those_of_three_groups(rows: list[tuple[str, str]]) -> None:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("group", "iso2"), *rows])
+    full = [(group, code, "2026-01-01", "source", "high") for group, code in rows]
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *full])
     named = {code for group, code in rows if group in {"D:5", "E:1", "E:2"}}
-    assert parse_prohibited(text.getvalue().encode()).codes == named | {"HK", "MO", "UA-43"}
+    groups = parse_groups(text.getvalue().encode(), "v")
+    if {"D:5", "E:1", "E:2"} <= {group for group, _ in rows}:
+        assert groups.prohibited().codes == named | {"HK", "MO", "UA-43"}
+    else:
+        with pytest.raises(UsageError):
+            groups.prohibited()
+    assert {(group, code) for group, members in groups.members.items() for code in members} == set(rows)
 
 
 @settings(deadline=None, max_examples=120)
-@given(st.binary(max_size=60), st.sampled_from([b"", b"group,iso2\n", b"group,iso2\nD:5,"]))
-def test_prohibited_countries_are_total(data: bytes, head: bytes) -> None:
+@given(st.binary(max_size=60), st.sampled_from([b"", HEADER, HEADER + b"D:5,", HEADER + b"D:5,CN,x,y,"]))
+def test_country_groups_are_total(data: bytes, head: bytes) -> None:
     with suppress(UsageError):
-        assert "HK" in parse_prohibited(head + data).codes
+        assert "HK" in parse_groups(head + data, "v").prohibited().codes
+
+
+POINTS = st.tuples(st.floats(-180, 180), st.floats(-90, 90))
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(st.lists(POINTS, min_size=3, max_size=6), min_size=1, max_size=3), st.booleans())
+def test_polygons_are_read_back(rings: list[list[tuple[float, float]]], multi: bool) -> None:  # noqa: FBT001
+    closed: Any = [[list(point) for point in (*ring, ring[0])] for ring in rings]
+    geometry: dict[str, Any] = {"type": "Polygon", "coordinates": closed}
+    if multi:
+        geometry = {"type": "MultiPolygon", "coordinates": [[ring] for ring in closed]}
+    expected = tuple(tuple(ring) for ring in rings)
+    try:
+        polygon = polygon_of("x", json.loads(json.dumps(geometry)))
+    except UsageError:
+        steps = (abs(b[0] - a[0]) for ring in rings for a, b in zip(ring, [*ring[1:], ring[0]], strict=True))
+        assert max(steps) > 180
+        return
+    parts = [Polygon("x", (ring,)) for ring in expected]
+    assert polygon == (AnyOf(tuple(parts)) if multi and len(parts) > 1 else Polygon("x", expected))
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    JSON, st.sampled_from(["", "type", "coordinates", "ring", "point"]), st.sampled_from(["Polygon", "MultiPolygon"])
+)
+def test_polygons_are_total(value: object, where: str, kind: str) -> None:
+    ring: Any = [[0, 0], [1, 0], [1, 1], [0, 0]]
+    if where == "point":
+        ring[1] = value
+    rings = [value if where == "ring" else ring]
+    geometry: Any = {"type": kind, "coordinates": rings if kind == "Polygon" else [rings]}
+    if where in geometry:
+        geometry[where] = value
+    with suppress(UsageError):
+        assert str(polygon_of("x", value if where == "" else geometry))
 
 
 PEMS = [x509.load_der_x509_certificate(d).public_bytes(Encoding.PEM) for d in Device().chain()[2:]]

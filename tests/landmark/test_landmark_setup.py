@@ -105,10 +105,45 @@ def test_a_configuration_file(tmp_path: Path) -> None:
     assert list(config.verify_keys) == [sha256(bytes.fromhex(TICKET_KEY))]
 
 
+AUDIT = """
+[audit]
+server = "trigpoint.example:8443"
+ca = "tls/ca.pem"
+cert = "/etc/landmark/a.pem"
+key = "a.key"
+"""
+
+
+def test_an_audit_table_is_optional_and_its_paths_are_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "landmark.toml"
+    path.write_text(GOOD)
+    assert load_config(path).audit is None
+    path.write_text(GOOD + AUDIT)
+    audit = load_config(path).audit
+    assert audit is not None
+    assert audit.server == "trigpoint.example:8443"
+    assert audit.ca == tmp_path / "tls" / "ca.pem"
+    assert audit.cert == Path("/etc/landmark/a.pem")
+    assert audit.key == tmp_path / "a.key"
+
+
+@pytest.mark.parametrize("name", ["server", "ca", "cert", "key"])
+def test_an_audit_table_has_all_four_fields(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "landmark.toml"
+    lines = AUDIT.splitlines(keepends=True)
+    path.write_text(GOOD + "".join(line for line in lines if not line.startswith(f"{name} ")))
+    with pytest.raises(ConfigError, match=rf"audit\.{name}"):
+        load_config(path)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ("bogus = 1", "bogus"),
+        (AUDIT + "bogus = 1", r"audit\.bogus"),
+        (AUDIT.replace(":8443", ""), r"audit\.server"),
+        (AUDIT.replace('"a.key"', "7"), r"audit\.key"),
+        ("audit = 7", "audit"),
         ("rounds = 7", "rounds"),
         ("rounds = 65", "rounds"),
         ('rounds = "16"', "rounds"),

@@ -19,7 +19,7 @@ from server.store import Store
 from server.telemetry import Telemetry
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
-COUNTRIES = frozenset({"DE", "SG", "MY"})
+COUNTRIES = frozenset({"DE", "SG", "MY", "A:5"})
 TICKET_KEY = bytes(range(32))
 COLUMNS = (
     "device_pdi,license_number,licensee,valid_from,valid_until,presence,site_name,site_latitude,site_longitude,"

@@ -20,11 +20,12 @@ from server.store.staging import Staging
 from tests.licensing.licensing_world import COUNTRIES, NOW, Row, World, country_row, problems, site_row
 from tests.store.store_world import Gate
 from verifier.license import Deployment, Presence
-from verifier.place.regions import Countries, SiteDisc
+from verifier.place.regions import Countries, Group, Polygon, SiteDisc
 from verifier.units import Pdi
 
 JSON = licensing_pb2.IMPORT_FORMAT_JSON
 CSV = licensing_pb2.IMPORT_FORMAT_CSV
+SITE_DISC = {"site_latitude", "site_longitude", "site_radius_km"}
 
 
 async def deployed(world: World, number: int) -> Deployment | None:
@@ -55,6 +56,55 @@ async def test_csv_says_the_same_as_json(world: World) -> None:
     assert (response.row_count, response.created_count, response.error_count) == (2, 2, 0)
     response = await world.send_rows([site_row(1), country_row(2)])
     assert (response.created_count, response.updated_count, response.unchanged_count) == (0, 0, 2)
+
+
+SQUARE = [[8.0, 50.0], [9.0, 50.0], [9.0, 50.5], [8.0, 50.5], [8.0, 50.0]]
+
+
+def drawn_row(number: int, geometry: object) -> Row:
+    row = {name: value for name, value in site_row(number).items() if name not in SITE_DISC}
+    return {**row, "site_polygon": geometry}
+
+
+async def test_country_may_be_a_group(world: World) -> None:
+    response = await world.send_rows([{**country_row(1), "country": "A:5"}])
+    assert response.created_count == 1
+    found = await deployed(world, 1)
+    assert found is not None
+    assert found.region == Group("A:5")
+    response = await world.send_rows([{**country_row(1), "country": "A:7"}])
+    assert problems(response) == [(1, "country")]
+    assert "no country group of the list in force" in response.errors[0].message
+
+
+async def test_site_may_be_drawn(world: World) -> None:
+    geometry = {"type": "Polygon", "coordinates": [SQUARE]}
+    response = await world.send_rows([drawn_row(1, geometry)])
+    assert response.created_count == 1, response
+    found = await deployed(world, 1)
+    assert found is not None
+    assert found.region == Polygon("Frankfurt 1", (tuple((x, y) for x, y in SQUARE[:-1]),))
+    # The same as text, as a CSV field holds it, changes nothing.
+    response = await world.send_rows([drawn_row(1, json.dumps(geometry))])
+    assert response.unchanged_count == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"site_polygon": "not JSON"}, "site_polygon"),
+        ({"site_polygon": {"type": "Point", "coordinates": [8, 50]}}, "site_polygon"),
+        ({"site_polygon": {"type": "Polygon", "coordinates": [SQUARE[:-1]]}}, "site_polygon"),
+        ({"site_polygon": {"type": "Polygon", "coordinates": [[[8, 95], *SQUARE[1:-1], [8, 95]]]}}, "site_polygon"),
+        ({"site_polygon": "[" * 100_000}, "site_polygon"),
+        ({"site_radius_km": 25}, "site_radius_km"),
+        ({"site_name": None}, "site_name"),
+        ({"country": "DE"}, "country"),
+    ],
+)
+async def test_drawn_site_that_is_none(world: World, change: Row, field: str) -> None:
+    row = {**drawn_row(1, {"type": "Polygon", "coordinates": [SQUARE]}), **change}
+    assert (1, field) in problems(await world.send_rows([row]))
 
 
 async def test_times_with_zones_are_exact(world: World) -> None:

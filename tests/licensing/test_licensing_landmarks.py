@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import grpc
@@ -6,6 +6,8 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from trigpoint.v1 import landmark_pb2
 
+from landmark.keys import LandmarkKey
+from landmark.record import build_record, sign_record
 from tests.licensing.licensing_world import NOW, TICKET_KEY, World
 
 IMPORT = landmark_pb2.ImportLandmarksRequest
@@ -144,6 +146,118 @@ async def test_landmarks_that_contradict_each_other_are_refused(world: World) ->
     ):
         call = world.landmarks.ImportLandmarks(IMPORT(landmarks=given))
         await refused(call, grpc.StatusCode.INVALID_ARGUMENT, word)
+
+
+def signed(name: str = "fra-1", /, *, by: str = "operator", **changes: Any) -> landmark_pb2.Landmark:
+    """A record that is signed as the landmark's own command signs it."""
+    message = landmark(name, **{"operator": "One", "valid_from": stamp(-1), "virtual_machine": True, **changes})
+    record = build_record(
+        {
+            "id": name,
+            "operator": message.operator,
+            "hoster": message.hoster,
+            "latitude": message.latitude,
+            "longitude": message.longitude,
+            "uncertainty_km": message.uncertainty_km,
+            "survey_method": message.survey_method,
+            "virtual_machine": message.virtual_machine,
+            "country": message.country,
+            "endpoints": list(message.endpoints),
+            "valid_from": message.valid_from.ToDatetime(tzinfo=UTC),
+        }
+    )
+    entry = sign_record(record, message.public_key, operator_of(by))
+    message.operator_key = bytes.fromhex(str(entry["operator_key"]))
+    message.operator_signature = bytes.fromhex(str(entry["operator_signature"]))
+    return message
+
+
+def operator_of(name: str) -> LandmarkKey:
+    return LandmarkKey.from_seed(name.encode().ljust(32, b"\0"))
+
+
+async def test_a_signature_is_kept_and_is_a_new_revision(world: World) -> None:
+    given = signed()
+    bare = landmark_pb2.Landmark()
+    bare.CopyFrom(given)
+    for field in ("operator_key", "operator_signature"):
+        bare.ClearField(field)
+    request = landmark_pb2.GetLandmarkRequest(name=given.name)
+    for revision, message in ((1, bare), (2, given)):
+        await world.landmarks.ImportLandmarks(IMPORT(landmarks=[message]))
+        kept = (await world.landmarks.GetLandmark(request)).landmark
+        assert (kept.revision, kept.operator_key, kept.operator_signature) == (
+            revision,
+            message.operator_key,
+            message.operator_signature,
+        )
+        (record,) = await world.store.load_landmark_records()
+        assert record.landmark.signed is (revision == 2)
+    response = await world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed()]))
+    assert response.unchanged_count == 1
+    # Addresses are not signed: they may change under one signature.
+    response = await world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed(endpoints=["192.0.2.9:1"])]))
+    assert response.updated_count == 1
+    assert signed(endpoints=["192.0.2.9:1"]).operator_signature == given.operator_signature
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "landmarks/fra-2"),
+        ("public_key", bytes(32)),
+        ("operator", "Two"),
+        ("hoster", "Two"),
+        ("latitude", 50.1000001),
+        ("latitude", 50.10000001),
+        ("longitude", 8.7000001),
+        ("uncertainty_km", 0.501),
+        ("survey_method", "map"),
+        ("virtual_machine", False),
+        ("country", "SG"),
+        ("valid_from", stamp(-2)),
+        ("valid_until", stamp(2)),
+        ("operator_key", b""),
+        ("operator_signature", bytes(99)),
+    ],
+)
+async def test_record_that_says_another_thing_than_was_signed_imports_none(
+    world: World, field: str, value: Any
+) -> None:
+    bent = signed()
+    bent.ClearField(field)  # type: ignore[arg-type]  # a name of the table
+    bent.MergeFrom(landmark_pb2.Landmark(**{field: value}))
+    call = world.landmarks.ImportLandmarks(IMPORT(landmarks=[landmark("good"), bent]))
+    await refused(call, grpc.StatusCode.INVALID_ARGUMENT, f"landmarks[1].{field}:")
+    assert not (await world.landmarks.ListLandmarks(LIST())).landmarks
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"operator_key": bytes(32)}, "operator_signature"), ({"operator_signature": b""}, "operator_key")],
+)
+async def test_key_and_signature_come_together(world: World, changes: dict[str, bytes], field: str) -> None:
+    bent = signed()
+    for name, value in changes.items():
+        setattr(bent, name, value)
+    call = world.landmarks.ImportLandmarks(IMPORT(landmarks=[bent]))
+    await refused(call, grpc.StatusCode.INVALID_ARGUMENT, f"landmarks[0].{field}:")
+
+
+async def test_an_operator_has_one_key_over_the_whole_registry(world: World) -> None:
+    await world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed("a"), landmark("c", operator="One")]))
+    for other in ("One", "ONE", "oNe"):
+        for given in ([signed("b", operator=other, by="thief")], [signed("c", operator=other, by="thief")]):
+            call = world.landmarks.ImportLandmarks(IMPORT(landmarks=given))
+            await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "landmarks.operator_key: operator")
+    assert [each.revision for each in (await world.landmarks.ListLandmarks(LIST())).landmarks] == [1, 1]
+    # Another operator has a key of its own; spaces and case make no other operator.
+    await world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed("b", operator="One  Two", by="other")]))
+    call = world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed("d", operator="one two", by="third")]))
+    await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "operator_key")
+    # A new key comes with all records of its operator.
+    response = await world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed("a", by="new"), signed("c", by="new")]))
+    assert response.updated_count == 2
 
 
 async def test_landmark_that_is_not_registered(world: World) -> None:

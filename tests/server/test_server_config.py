@@ -1,6 +1,7 @@
 """The configuration is checked whole, and says all that is wrong."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,24 @@ def test_a_production_policy_is_no_demonstration(path: Path) -> None:
         lambda text: text.replace("audited_within_h = 0", "audited_within_h = 24").replace("days = 0", "days = 30"),
     )
     assert not App.build(load_config(path)).materials.policy.demonstration
+
+
+def test_landmarks_audit_each_other_as_the_file_says(path: Path) -> None:
+    assert load_config(path).audit.interval == timedelta(hours=6)
+    audit = "[audit]\ninterval_h = 0.001\nbatch = 64\nrun_interval_s = 1\nrefresh_s = 0.5\n"
+    edit(path, lambda text: text.replace("[place]", f'{audit}\n[place]\noperator = "The Verifier Ltd"'))
+    config = load_config(path)
+    assert config.audit.interval == timedelta(seconds=3.6)
+    assert config.audit.batch == 64
+    assert App.build(config).materials.policy.operator == "The Verifier Ltd"
+
+
+def test_a_pair_is_ranged_once_a_day_at_least_and_a_batch_is_bounded(path: Path) -> None:
+    """docs/protocol.md LA3; the schema takes 64 orders at once."""
+    edit(path, lambda text: text + "\n[audit]\ninterval_h = 24.1\nbatch = 65\nrun_interval_s = 0\nrefresh_s = 0\n")
+    text = "\n".join(problems_of(path))
+    for key in ("audit.interval_h", "audit.batch", "audit.run_interval_s", "audit.refresh_s"):
+        assert key in text
 
 
 def test_every_problem_is_listed(path: Path) -> None:

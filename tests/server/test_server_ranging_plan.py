@@ -22,9 +22,11 @@ from tests.server.helpers import deployment, landmark_record, pdi
 from verifier.continuity import DeviceState
 from verifier.evidence.attestation import IssuedChallenge
 from verifier.evidence.chain import DeviceKind
-from verifier.place.fix import Fix, PlacePolicy
+from verifier.place.fix import Fix
+from verifier.place.groups import parse_groups
 from verifier.place.landmarks import LandmarkRegistry
-from verifier.place.regions import Atlas, Region, parse_prohibited
+from verifier.place.policy import PlacePolicy
+from verifier.place.regions import Atlas, Region
 from verifier.units import ChainId, Pdi
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -111,7 +113,7 @@ class NoFix:
 @pytest.fixture(scope="module")
 def policy() -> PlacePolicy:
     atlas = Atlas.parse(geodata.read_borders(), geodata.BORDERS_VERSION)
-    prohibited = parse_prohibited(geodata.read_country_groups())
+    prohibited = parse_groups(geodata.read_country_groups(), geodata.COUNTRY_GROUPS_VERSION).prohibited()
     return PlacePolicy(atlas, prohibited, "test", audited_within=None, standing_for=timedelta(0))
 
 

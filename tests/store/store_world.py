@@ -17,7 +17,7 @@ from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters
 from verifier.license import Deployment, License, Presence
-from verifier.place.fix import Assurance, DiscUse, Fix, PlaceAnswer
+from verifier.place.fix import Assurance, Depths, DiscUse, Fix, PlaceAnswer
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark
 from verifier.place.regions import Countries, Region, SiteDisc
@@ -97,6 +97,9 @@ def fix(*, licensed: PlaceAnswer = PlaceAnswer.PROVEN) -> Fix:
         within_prohibited=False,
         may_accuse=True,
         may_prove_site=False,
+        position=Position(50.03, 8.57),
+        landmark_revision=3,
+        fibre_radius_km=Kilometers(26.7),
     )
     return Fix(
         ranged_by=pdi(7),
@@ -111,6 +114,8 @@ def fix(*, licensed: PlaceAnswer = PlaceAnswer.PROVEN) -> Fix:
         prohibited_version="prohibited-1",
         explanation="fra-1 heard it within 40 km: “inside”, né?",
         demonstration=False,
+        licensed_depths=Depths(0, 1, 1, by_several=False),
+        outside_depths=Depths(0, 2, 2, by_several=True),
     )
 
 

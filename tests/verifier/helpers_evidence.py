@@ -242,6 +242,7 @@ class Pillar:
             country=CountryCode("XA"),
             revision=1,
             revised_at=NOW - timedelta(days=90),
+            signed=True,
         )
         return cls(record, key)
 

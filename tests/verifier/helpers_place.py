@@ -24,11 +24,12 @@ from verifier.evidence.chain import DeviceKind, VerifiedChain
 from verifier.evidence.claims import Claims, StatedRange
 from verifier.evidence.measurements import FirmwareState, Outcome
 from verifier.evidence.spdm import LogEntry, MeasurementReport
-from verifier.place.fix import PlacePolicy
 from verifier.place.geodesy import Position
+from verifier.place.groups import CountryGroups, parse_groups
 from verifier.place.landmarks import Landmark, LandmarkRegistry
+from verifier.place.policy import PlacePolicy
 from verifier.place.ranging import Ranges, Receipt, VerifiedRange, verify_range, verify_ranges
-from verifier.place.regions import Atlas, Countries, parse_prohibited
+from verifier.place.regions import Atlas, Countries
 from verifier.units import (
     ChainId,
     Challenge,
@@ -167,14 +168,20 @@ def violations_at(
 
 
 @cache
+def groups() -> CountryGroups:
+    """The country groups that ship."""
+    return parse_groups(geodata.read_country_groups(), geodata.COUNTRY_GROUPS_VERSION)
+
+
+@cache
 def atlas() -> Atlas:
     """The border data that ship."""
-    return Atlas.parse(geodata.read_borders(), geodata.BORDERS_VERSION)
+    return Atlas.parse(geodata.read_borders(), geodata.BORDERS_VERSION, groups().members)
 
 
 @cache
 def prohibited() -> Countries:
-    return parse_prohibited(geodata.read_country_groups())
+    return groups().prohibited()
 
 
 def countries(*codes: str) -> Countries:
@@ -186,6 +193,7 @@ def policy(
     margin_km: float = 0.0,
     audited_within: timedelta | None = None,
     standing_for: timedelta = timedelta(days=30),
+    operator: str = "",
 ) -> PlacePolicy:
     return PlacePolicy(
         atlas=atlas(),
@@ -195,6 +203,7 @@ def policy(
         border_margin_km=margin_km,
         audited_within=audited_within,
         standing_for=standing_for,
+        operator=operator,
     )
 
 
@@ -223,6 +232,8 @@ def landmark(
     valid_from: datetime | None = None,
     valid_until: datetime | None = None,
     ranged_by: Sequence[tuple[str, datetime]] = (),
+    distrusted: str = "",
+    signed: bool = True,
 ) -> Landmark:
     return Landmark(
         landmark_id=LandmarkId(name),
@@ -238,17 +249,34 @@ def landmark(
         valid_from=valid_from,
         valid_until=valid_until,
         ranged_by=tuple((Domain(d), when) for d, when in ranged_by),
+        distrusted=distrusted,
+        signed=signed,
     )
 
 
-def rtt_for(radius_km: float) -> Nanoseconds:
+def widening_at(latitude: float, true_km: float) -> float:
+    """PL1's w: 6371 km over the meridian's radius of curvature where such a way can be nearest the equator."""
+    eccentricity_squared = 0.00669437999
+    nearest = max(0.0, math.radians(abs(latitude)) - true_km / 6335.4)
+    return WIDENING * math.pow(1 - eccentricity_squared * math.sin(nearest) ** 2, 1.5)
+
+
+def true_km_for(radius_km: float, latitude: float) -> float:
+    """The true length whose disc there has this radius."""
+    true_km = radius_km
+    for _ in range(30):
+        true_km = radius_km / widening_at(latitude, true_km)
+    return true_km
+
+
+def rtt_for(radius_km: float, latitude: float = 0.0) -> Nanoseconds:
     """The round trip whose disc, widened by clock and ellipsoid, has this radius at most."""
-    return Nanoseconds(math.floor(radius_km / WIDENING / 1.0002 * 2 / LIGHT_KM_PER_NS))
+    return Nanoseconds(math.floor(true_km_for(radius_km, latitude) / 1.0002 * 2 / LIGHT_KM_PER_NS))
 
 
 def ranged(at: Landmark, radius_km: float) -> VerifiedRange:
     """A range whose disc has this radius when the report comes at once."""
-    return VerifiedRange(PDI, at, rtt_for(radius_km))
+    return VerifiedRange(PDI, at, rtt_for(radius_km, at.position.latitude))
 
 
 # receipts

@@ -22,10 +22,11 @@ from tests.verifier.helpers_place import (
     travel,
 )
 from verifier.place.choose import CLOSING, NEAREST, SPREAD, choose_landmarks
-from verifier.place.fix import Fix, PlaceAnswer, PlacePolicy, locate
+from verifier.place.fix import Fix, PlaceAnswer, locate
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, LandmarkRegistry
-from verifier.place.regions import Region, SiteDisc
+from verifier.place.policy import PlacePolicy
+from verifier.place.regions import AnyOf, Complement, Region, SiteDisc
 from verifier.units import LandmarkKeyId
 
 SITE = SiteDisc("Tuas", SINGAPORE, 100.0)
@@ -93,6 +94,35 @@ def test_the_first_step_measures_to_the_region_and_not_to_a_point_of_it() -> Non
     assert distances == [policy().atlas.distances(countries("RU"), r.position).to_region_km for r in by_hand[:5]]
 
 
+@pytest.mark.parametrize(
+    "region",
+    [
+        countries("US"),
+        countries("KI"),
+        countries("DE", "FR", "PL"),
+        SiteDisc("x", Position(50, 8), 800.0),
+        Complement(countries("RU")),
+        AnyOf((countries("JP"), SiteDisc("y", Position(-35, 150), 100.0))),
+    ],
+    ids=str,
+)
+def test_those_of_the_first_step_are_nearer_than_all_others(region: Region) -> None:
+    def away(r: Landmark) -> float:
+        return policy().atlas.distances(region, r.position).to_region_km
+
+    chosen = choose(1, region=region)
+    farthest = max(away(r) for r in chosen)
+    assert len(set(names(chosen))) == 5
+    assert all(away(r) >= farthest for r in registry().landmarks if r not in chosen)
+
+
+def test_a_landmark_just_outside_the_region_does_not_stand_before_one_in_it() -> None:
+    inside = [landmark(f"in{k}", travel(SINGAPORE, 70.0 * k, 90)) for k in range(5)]
+    outside = [landmark(f"out{k}", travel(SINGAPORE, 70.0 * k, 101)) for k in range(9)]
+    known = LandmarkRegistry.build([*inside, *outside])
+    assert sorted(names(choose(1, known=known))) == [f"in{k}" for k in range(5)]
+
+
 def test_landmarks_within_the_region_are_drawn_at_random() -> None:
     inside = [landmark(f"in{k}", travel(SINGAPORE, 30.0 * k, 40)) for k in range(12)]
     known = LandmarkRegistry.build([*inside, *registry().landmarks])
@@ -108,15 +138,15 @@ def test_the_first_step_asks_none_again() -> None:
 
 
 def test_the_second_step_is_spread_over_the_world() -> None:
-    assert SPREAD == 4
+    assert SPREAD == 7
     drawn: Counter[str] = Counter()
     for seed in range(40):
         chosen = choose(2, seed=seed)
-        assert len(set(names(chosen))) == 4
+        assert len(set(names(chosen))) == 7
         apart = min(sphere_km(a.position, b.position) for a in chosen for b in chosen if a is not b)
-        assert apart > 5000
+        assert apart > 3500
         # One of them is near wherever the device may be.
-        assert max(min(sphere_km(position(v), r.position) for r in chosen) for v in spread_over_earth(200)) < 14_000
+        assert max(min(sphere_km(position(v), r.position) for r in chosen) for v in spread_over_earth(200)) < 9_000
         drawn.update(names(chosen))
     assert len(drawn) > 15  # who is asked cannot be foreseen
 
@@ -161,24 +191,78 @@ def test_the_second_step_is_spread_whatever_the_first_one_found() -> None:
     assert names(choose(2, seed=5, fix=open_fix(named("near0")))) == names(choose(2, seed=5))
 
 
+def test_steps_grow_so_that_few_of_them_spend_the_budget() -> None:
+    assert CLOSING == (8, 12, 16)
+    fix = open_fix(named("far12"))
+    assert [len(choose(step, fix=fix, budget=64)) for step in (3, 4, 5, 6, 9)] == [8, 12, 16, 16, 16]
+
+
 def test_later_steps_ask_around_the_smallest_disc() -> None:
-    assert CLOSING == 4
     at = named("far12")
     fix = open_fix(at)
     used = keys([at, named("near0")])
-    for step in (3, 4, 9):
-        chosen = choose(step, fix=fix, used=used)
-        rest = [r for r in registry().landmarks if r.key_id not in used]
-        rest.sort(key=lambda r: sphere_km(at.position, r.position))
-        assert names(chosen) == names(rest[:4])
+    rest = [r for r in registry().landmarks if r.key_id not in used]
+    rest.sort(key=lambda r: sphere_km(at.position, r.position))
+    for step, count in ((3, 8), (4, 12), (9, 16)):
+        chosen = choose(step, fix=fix, used=used, budget=60)
+        # Three quarters of them; all around one disc, the nearest to it are the nearest to its center.
+        assert names(chosen)[: count - count // 4] == names(rest[: count - count // 4])
 
 
-def test_the_smallest_of_several_discs_leads() -> None:
-    a, b = named("far3"), named("near2")
-    fix, _ = locate([ranged(b, 6000), ranged(a, 2500)], SITE, registry(), policy(), LICENSEE, NOW, NOW)
+def test_a_quarter_of_a_later_step_is_drawn_from_the_nearer_half() -> None:
+    at = named("far12")
+    fix, used = open_fix(at), keys([at])
+    rest = [r for r in registry().landmarks if r.key_id not in used]
+    rest.sort(key=lambda r: sphere_km(at.position, r.position))
+    drawn = Counter(n for seed in range(100) for n in names(choose(3, fix=fix, used=used, seed=seed))[6:])
+    assert set(drawn) == set(names(rest[6 : len(rest) // 2]))
+
+
+def test_the_place_that_all_discs_allow_leads_and_not_the_smallest_disc_alone() -> None:
+    # Two discs of one size, 4,000 km apart: only between them both hold.
+    middle = Position(0.0, 0.0)
+    west, east = landmark("west", travel(middle, 270, 2000)), landmark("east", travel(middle, 90, 2000))
+    ring = [landmark(f"ring{k}", travel(middle, 30.0 * k + 5, 2500)) for k in range(12)]
+    known = LandmarkRegistry.build([west, east, landmark("between", middle), *ring])
+    fix = open_fix(west, 2100, known)
+    both, _ = locate([ranged(west, 2150), ranged(east, 2100)], SITE, known, policy(), LICENSEE, NOW, NOW)
+    assert both is not None
+    used = keys([west, east])
+    west_first = names(choose(3, known=known, fix=fix, used=used))
+    assert names(choose(3, known=known, fix=both, used=used))[0] == "between"
+    assert west_first[0] != "between"
+
+
+def test_one_liar_does_not_lead_the_choice_away() -> None:
+    # Four honest discs around Singapore; one liar claims to be 150 km from the device, in the Andes.
+    honest = [landmark(f"honest{k}", travel(SINGAPORE, 90.0 * k, 900)) for k in range(4)]
+    near_truth = [landmark(f"near{k}", travel(SINGAPORE, 45.0 * k, 250)) for k in range(8)]
+    liar = landmark("liar", Position(-10, -75))
+    near_lie = [landmark(f"lie{k}", travel(liar.position, 45.0 * k, 100)) for k in range(8)]
+    known = LandmarkRegistry.build([*honest, *near_truth, liar, *near_lie])
+    ranges = [*(ranged(r, 1000) for r in honest), ranged(liar, 150)]
+    fix, _ = locate(ranges, SITE, known, policy(), LICENSEE, NOW, NOW)
     assert fix is not None
-    chosen = choose(3, fix=fix, used=keys([a, b]))
-    assert sphere_km(chosen[0].position, a.position) < sphere_km(chosen[0].position, b.position)
+    assert fix.discs[0].landmark_id == "liar"
+    for seed in range(5):
+        chosen = names(choose(3, known=known, fix=fix, used=keys([*honest, liar]), seed=seed))
+        assert all(name.startswith("near") for name in chosen[:6])
+
+
+def test_one_landmark_of_each_domain_is_asked_before_a_second_one() -> None:
+    at = landmark("at", SINGAPORE)
+    crowd = [landmark(f"crowd{k}", travel(SINGAPORE, 36.0 * k, 300), operator="one", hoster="one") for k in range(10)]
+    alone = [landmark(f"alone{k}", travel(SINGAPORE, 36.0 * k, 3000 + 10 * k)) for k in range(10)]
+    known = LandmarkRegistry.build([at, *crowd, *alone])
+    fix = open_fix(at, 2000, known)
+    chosen = names(choose(3, known=known, fix=fix, used=keys([at])))
+    assert [n.rstrip("0123456789") for n in chosen[:6]] == ["crowd", *["alone"] * 5]
+    # A domain that was asked already, nearer by, has nothing to add.
+    asked = names(choose(3, known=known, fix=fix, used=keys([at, crowd[int(chosen[0][5:])]])))
+    assert all(n.startswith("alone") for n in asked[:6])
+    # But when no other is left, it is asked.
+    few = names(choose(3, known=LandmarkRegistry.build([at, *crowd]), fix=fix, used=keys([at])))
+    assert len(few) == 8
 
 
 def test_without_any_fix_later_steps_spread_again() -> None:
@@ -198,11 +282,11 @@ def test_no_step_asks_more_than_the_budget_leaves(step: int, budget: int, spent:
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_nothing_is_asked_once_both_questions_are_settled(step: int) -> None:
     fix = open_fix(named("near0"))
-    settled = replace(fix, in_licensed_region=PlaceAnswer.PROVEN, outside_prohibited=PlaceAnswer.PROVEN)
+    settled = fix._replace(in_licensed_region=PlaceAnswer.PROVEN, outside_prohibited=PlaceAnswer.PROVEN)
     assert settled.settled
     assert choose(step, fix=settled) == []
-    half = replace(settled, outside_prohibited=PlaceAnswer.UNPROVEN)
-    assert len(choose(step, fix=half)) == (5 if step == 1 else 4)
+    half = settled._replace(outside_prohibited=PlaceAnswer.UNPROVEN)
+    assert len(choose(step, fix=half)) == {1: 5, 2: 7, 3: 8}[step]
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
@@ -226,19 +310,28 @@ def test_landmarks_that_do_not_count_are_never_asked(step: int) -> None:
     for seed in range(10):
         chosen = names(choose(step, known=known, how=how, fix=fix, seed=seed))
         assert set(chosen) <= sound
-        assert len(chosen) == (5 if step == 1 else 4)
+        assert len(chosen) == {1: 5, 2: 7, 3: 8}[step]
 
 
 def test_steps_in_a_row_ask_every_landmark_once_until_the_budget_is_spent() -> None:
     used: frozenset[LandmarkKeyId] = frozenset()
     fix, step, asked = open_fix(named("near0")), 1, list[Landmark]()
-    while chosen := choose(step, used=used, fix=fix, budget=17):
+    while chosen := choose(step, used=used, fix=fix, budget=37):
         assert not keys(chosen) & used
         asked += chosen
         used |= keys(chosen)
         step += 1
-    assert len(asked) == len(set(names(asked))) == 17
-    assert step == 5  # 5, 4, 4, 4 and nothing
+    assert len(asked) == len(set(names(asked))) == 37
+    assert step == 6  # 5, 7, 8, 12, 5 and nothing
+
+
+def test_steps_in_a_row_ask_everybody_when_the_budget_allows_it() -> None:
+    used: frozenset[LandmarkKeyId] = frozenset()
+    fix, step = open_fix(named("near0")), 1
+    while chosen := choose(step, used=used, fix=fix, budget=100):
+        used |= keys(chosen)
+        step += 1
+    assert used == keys(list(registry().landmarks))
 
 
 def test_where_the_host_says_it_is_has_no_say() -> None:

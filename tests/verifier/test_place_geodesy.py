@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.verifier.helpers_place import RADIUS_KM, WIDENING, angle, crossings, position, spread_over_earth
+from tests.verifier.helpers_place import widening_at as expected_widening
 from verifier.errors import UsageError
 from verifier.place.geodesy import (
     EARTH_RADIUS_KM,
@@ -22,6 +23,7 @@ from verifier.place.geodesy import (
     distance_to_arcs_km,
     places_on_circles,
     unit_vectors,
+    widening_at,
 )
 
 QUARTER_KM = math.pi / 2 * 6371
@@ -250,3 +252,12 @@ def test_places_on_circles_are_on_them() -> None:
 def test_helpers_agree_with_themselves() -> None:
     for v in spread_over_earth(200):
         assert position(v).vector() == pytest.approx(v, abs=1e-12)
+
+
+@pytest.mark.parametrize(("latitude", "km"), [(0, 0), (0, 5000), (10, 100), (10, 3000), (-47, 20), (60, 6000), (90, 1)])
+def test_widening_is_the_curvature_of_the_meridian_nearest_the_equator(latitude: float, km: float) -> None:
+    assert widening_at(latitude, km) == pytest.approx(expected_widening(latitude, km), rel=1e-12)
+    assert widening_at(-latitude, km) == widening_at(latitude, km)
+    nearest = max(0.0, math.radians(abs(latitude)) - km / 6335.4)
+    meridian = 6378.137 * (1 - 0.00669437999014) / (1 - 0.00669437999014 * math.sin(nearest) ** 2) ** 1.5
+    assert 6371 / meridian <= widening_at(latitude, km) <= 6371 / meridian * 1.00002  # safe, and not by much

@@ -27,13 +27,14 @@ from tests.verifier.helpers_place import (
     wgs84_km,
 )
 from verifier.errors import UsageError
-from verifier.place import regions
-from verifier.place import regions as regions_module
-from verifier.place.geodesy import HALF_CIRCUMFERENCE_KM, Position, distance_km, distance_to_arcs_km
-from verifier.place.regions import CRIMEA, Atlas, Countries, RegionDistances, SiteDisc, parse_prohibited
+from verifier.place import regions, shapes
+from verifier.place.borders import CRIMEA
+from verifier.place.geodesy import HALF_CIRCUMFERENCE_KM, Position, distance_km, nearest_on_arcs
+from verifier.place.regions import Atlas, Countries, SiteDisc
+from verifier.place.shapes import RegionDistances
 from verifier.units import CountryCode
 
-PIECE_ERROR_KM = 0.010  # verifier/place/regions.py: great-circle arcs stay within 10 m of edges as drawn
+PIECE_ERROR_KM = 0.010  # verifier/place/shapes.py: great-circle arcs stay within 10 m of edges as drawn
 
 HARD_POINTS = [
     ("Shenzhen", 22.543, 114.058, "CN"),
@@ -105,7 +106,8 @@ def drawn() -> dict[str, list[NDArray[np.float64]]]:
     shapes: dict[str, list[NDArray[np.float64]]] = {}
     for feature in json.loads(geodata.read_borders())["features"]:
         properties = feature["properties"]
-        code = properties.get("iso1A2") or properties.get("country")
+        reserved = properties.get("isoStatus") == "excRes"  # FX is not a country: France is
+        code = (None if reserved else properties.get("iso1A2")) or properties.get("country")
         if properties.get("wikidata") == "Q7835":
             code = "UA-43"
         if feature["geometry"] is None or not code:
@@ -210,6 +212,22 @@ def test_no_place_of_the_region_or_its_complement_is_nearer_than_said(codes: tup
         return
     rim = [travel(place, bearing, least * 1.01 + 0.05) for bearing in np.linspace(0, 360, 3000)]
     assert (drawn_contains(codes, rim) != inside).any()  # and it is where said
+
+
+@pytest.mark.parametrize(
+    ("code", "place"),
+    [
+        ("FR", Position(48.8566, 2.3522)),  # Paris, in the feature FX
+        ("FR", Position(10.30, -109.22)),  # Clipperton, CP
+        ("ES", Position(28.10, -15.41)),  # Las Palmas, IC
+        ("GB", Position(-7.95, -14.36)),  # Ascension, AC
+        ("GB", Position(51.5, -0.12)),
+        ("XK", Position(42.66, 21.16)),  # assigned by its users, and in use
+    ],
+)
+def test_codes_that_are_only_reserved_are_no_countries(code: str, place: Position) -> None:
+    assert atlas().contains(countries(code), place)
+    assert {"FX", "CP", "IC", "AC", "TA", "DG", "CQ"}.isdisjoint(atlas().country_codes)
 
 
 def test_every_country_holds_what_any_of_its_parts_holds() -> None:
@@ -456,13 +474,13 @@ def test_the_empty_region_is_refused() -> None:
 def test_distances_are_reckoned_once_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
     own = parse(({"iso1A2": "AA"}, shape(square(-10, -10, 10, 10))))
     calls: list[int] = []
-    honest = distance_to_arcs_km
+    honest = nearest_on_arcs
 
     def counted(*arguments: Any) -> Any:
         calls.append(1)
         return honest(*arguments)
 
-    monkeypatch.setattr(regions, "distance_to_arcs_km", counted)
+    monkeypatch.setattr(shapes, "nearest_on_arcs", counted)
     first = own.distances(countries("AA"), Position(0, 0))
     assert own.distances(countries("AA"), Position(0, 0)) is first
     assert len(calls) == 1
@@ -530,19 +548,6 @@ def test_the_prohibited_destinations_are_those_of_the_design() -> None:
     assert prohibited().codes <= atlas().country_codes
 
 
-def test_only_three_groups_and_three_names_prohibit() -> None:
-    rows = [("D:5", "AA"), ("E:1", "BB"), ("E:2", "CC"), ("D:1", "DD"), ("D:4", "EE"), ("A:5", "FF"), ("A:6", "GG")]
-    data = "as_of,iso2,group,more\n" + "".join(f"x,{iso2},{group},y\n" for group, iso2 in rows)
-    assert parse_prohibited(data.encode()).codes == {"AA", "BB", "CC", "HK", "MO", "UA-43"}
-    assert parse_prohibited(b"group,iso2\nD:5,AA\n").codes == {"AA", "HK", "MO", "UA-43"}
-
-
-@pytest.mark.parametrize("data", [b"", b"group,country\nD:5,CU\n", b"iso2\nCU\n", b"CU,D:5\n"])
-def test_country_groups_without_their_columns_are_a_misuse(data: bytes) -> None:
-    with pytest.raises(UsageError, match="columns group and iso2"):
-        parse_prohibited(data)
-
-
 def test_the_nearest_prohibited_destination_of_singapore_is_a_thousand_kilometers_away() -> None:
     found = atlas().distances(prohibited(), SINGAPORE)
     assert 1000 < found.to_region_km < 1200
@@ -552,7 +557,7 @@ def test_the_nearest_prohibited_destination_of_singapore_is_a_thousand_kilometer
 
 
 def test_the_pieces_of_an_edge_stay_within_ten_meters_of_it() -> None:
-    starts, ends = regions._arcs(np.array([[-180.0, 65.0, 180.0, 65.0], [10.0, 80.0, 11.0, 60.0]]))
+    starts, ends = shapes._arcs(np.array([[-180.0, 65.0, 180.0, 65.0], [10.0, 80.0, 11.0, 60.0]]))
     middle = (starts + ends) / 2
     middle /= np.linalg.norm(middle, axis=1, keepdims=True)
     latitude = np.degrees(np.arcsin(middle[:1440, 2]))
@@ -593,6 +598,7 @@ SQUARE = [[[[0, 0], [0, 1], [1, 1], [0, 0]]]]
         _feature({"iso1A2": "XX"}, [[[[0, 0], [0, 1], [math.nan, 1], [0, 0]]]]),
         _feature({"iso1A2": "XX"}, [[[[0, 0], [0, 1], [180.5, 1], [0, 0]]]]),
         _feature({"iso1A2": "XX"}, [[[[0, 0], [0, 1], [1, 90.5], [0, 0]]]]),
+        _feature({"iso1A2": "XX"}, [[[[0, 0], [0, 1], [10**400, 1], [0, 0]]]]),
         _feature({"iso1A2": "XX"}, [[[0, 1, 2, 3]]]),
         _feature({"iso1A2": "XX"}, [[[[[0, 0], [0, 1]], [[0, 0], [0, 1]], [[0, 0], [0, 1]], [[0, 0], [0, 1]]]]]),
     ],
@@ -602,16 +608,22 @@ def test_border_data_that_make_no_sense_are_refused(borders: bytes) -> None:
         Atlas.parse(borders, "test")
 
 
-@pytest.mark.parametrize("groups", [b"group,iso2\nD:5\n", b"group,iso2\nD:5,\xff\n"])
-def test_country_groups_that_make_no_sense_are_refused(groups: bytes) -> None:
-    with pytest.raises(UsageError):
-        parse_prohibited(groups)
-
-
 def test_kept_distances_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     own = Atlas.parse(_feature({"iso1A2": "XX"}, SQUARE), "test")
-    monkeypatch.setattr(regions_module, "MAX_KEPT_DISTANCES", 2)
+    monkeypatch.setattr(regions, "MAX_KEPT_DISTANCES", 2)
     places = [Position(10, float(x)) for x in range(5)]
     first = [own.distances(countries("XX"), place) for place in places]
-    assert len(own._distances) == 1
+    assert len(own.ground(countries("XX"))._distances) == 1
     assert [own.distances(countries("XX"), place) for place in places] == first
+
+
+def test_kept_grounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Atlas.parse(_feature({"iso1A2": "XX"}, SQUARE), "test")
+    monkeypatch.setattr(regions, "MAX_KEPT_GROUNDS", 2)
+    sites = [SiteDisc("x", SINGAPORE, 10.0 + k) for k in range(5)]
+    first = [own.ground(site) for site in sites]
+    assert len(own._grounds) == 1
+    assert own.ground(sites[4]) is first[4]
+    assert [own.distances(site, Position(0, 0)) for site in sites] == [
+        ground.distances(Position(0, 0).triple()) for ground in first
+    ]

@@ -33,7 +33,8 @@ from tests.verifier.helpers_place import (
     travel,
     wgs84_km,
 )
-from verifier.place.fix import PlaceAnswer, locate, physical_radius_km
+from verifier.place.discs import radius_km
+from verifier.place.fix import PlaceAnswer, locate
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.ranging import VerifiedRange
@@ -211,6 +212,6 @@ def test_the_worst_of_all_errors_together_leaves_the_device_in_the_disc(
     truth = travel(at.position, 0, km)
     light_km = wgs84_km(at.position, truth) - 0.03 * lifetime_s - uncertainty_km
     rtt = Nanoseconds(math.ceil(2 * light_km / LIGHT_KM_PER_NS * (1 - 199.9e-6)))
-    radius = physical_radius_km(rtt, timedelta(seconds=lifetime_s), uncertainty_km)
+    radius = radius_km(rtt, timedelta(seconds=lifetime_s), uncertainty_km)
     assert sphere_km(at.position, truth) <= radius  # inside,
     assert radius <= sphere_km(at.position, truth) + 1.2e-3 * km  # and none of the widenings is to spare

@@ -15,9 +15,10 @@ from verifier.evidence.chain import DeviceKind
 from verifier.evidence.measurements import FirmwareState, Outcome
 from verifier.evidence.spdm import Counters, MeasurementReport
 from verifier.license import Deployment, License, Presence, appraise_validity
-from verifier.place.fix import Assurance, Fix, PlaceAnswer
+from verifier.place.fix import Assurance, Depths, Fix, PlaceAnswer
 from verifier.place.ranging import VoidRange
-from verifier.units import LandmarkKeyId, Pdi
+from verifier.place.travel import ImpossibleTravel
+from verifier.units import Kilometers, LandmarkKeyId, Pdi
 from verifier.verdict import DeviceVerdict, Severity, Standing
 
 CHAIN = make_chain().verified()
@@ -48,6 +49,8 @@ def fix(licensed: PlaceAnswer, outside: PlaceAnswer = PlaceAnswer.UNPROVEN) -> F
         prohibited_version="p",
         explanation="because",
         demonstration=False,
+        licensed_depths=Depths(0, 0, 0, by_several=False),
+        outside_depths=Depths(0, 0, 0, by_several=False),
     )
 
 
@@ -126,6 +129,17 @@ def test_odd_counters_are_no_violation_yet(oddity: CounterOddity, reason: Reason
     assert "17" in odd.findings[0].detail
 
 
+def test_impossible_travel_is_no_violation_yet() -> None:
+    far = ImpossibleTravel(Kilometers(8123.9), timedelta(minutes=90), Kilometers(1920.1))
+    travelled = judged(changes=dataclasses.replace(NOTHING, travel=far))
+    assert (reasons(travelled), travelled.standing) == ([Reason.IMPOSSIBLE_TRAVEL], Standing.UNPROVEN)
+    assert travelled.findings[0].severity is Severity.WARNING
+    # The distance is told no longer, and what can be flown no shorter, than it is.
+    assert "8,123 km apart" in travelled.findings[0].detail
+    assert "1:30:00" in travelled.findings[0].detail
+    assert "1,921 km" in travelled.findings[0].detail
+
+
 def test_void_ranges_never_accuse() -> None:
     void = VoidRange(GPU, LandmarkKeyId(bytes(32)), Reason.MASK_INVALID, "why")
     verdict = judged(voids=(void,))
@@ -187,6 +201,10 @@ P, M, R, U = PlaceAnswer.PROVEN, PlaceAnswer.INDICATED, PlaceAnswer.REFUTED, Pla
         (Presence.OUTSIDE_PROHIBITED, P, M, [Reason.LOCATION_UNPROVEN], False),
         (Presence.OUTSIDE_PROHIBITED, U, R, [Reason.IN_PROHIBITED_DESTINATION], False),
         (Presence.OUTSIDE_PROHIBITED, R, U, [Reason.OUTSIDE_LICENSED_REGION], False),
+        (Presence.OUTSIDE_PROHIBITED, R, P, [Reason.OUTSIDE_LICENSED_REGION], True),
+        (Presence.OUTSIDE_PROHIBITED, U, M, [Reason.LOCATION_UNPROVEN], False),
+        (Presence.SITE, M, M, [Reason.LOCATION_UNPROVEN], False),
+        (Presence.SITE, P, R, [Reason.IN_PROHIBITED_DESTINATION], True),
     ],
 )
 def test_place(

@@ -1,4 +1,4 @@
-"""What a device's own past says: counters that one device cannot sign, another board, no slot."""
+"""What a device's own past says: counters that one device cannot sign, another board, no slot, too far a way."""
 
 import dataclasses
 from datetime import timedelta
@@ -6,13 +6,19 @@ from datetime import timedelta
 import pytest
 
 from tests.verifier.helpers_evidence import NOW, make_chain
+from tests.verifier.helpers_place import SINGAPORE, landmark, policy, ranged, travel
 from verifier import continuity
 from verifier.continuity import Changes, CounterOddity, DeviceState, SignedCounters
 from verifier.evidence import board
 from verifier.evidence.attestation import DeviceReport
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters, MeasurementReport
-from verifier.units import Pdi
+from verifier.place.fix import Fix, locate
+from verifier.place.geodesy import Position
+from verifier.place.landmarks import LandmarkRegistry
+from verifier.place.regions import SiteDisc
+from verifier.place.travel import SeenPlace
+from verifier.units import Kilometers, Pdi
 
 CHAIN = make_chain().verified()
 GPU, S1, S2, S3 = (Pdi(name.ljust(8, b"-")) for name in (b"gpu", b"s1", b"s2", b"s3"))
@@ -37,11 +43,12 @@ def compared(
     last: DeviceState | None = None,
     switches: tuple[Pdi, ...] = (),
     kind: DeviceKind = DeviceKind.GPU,
+    fix: Fix | None = None,
 ) -> Changes:
     """A report of ten to fifteen seconds after NOW."""
     device = report(kind=kind, counters=now, linked=switches)
     others = [report(s, DeviceKind.SWITCH, linked=(GPU,)) for s in switches]
-    return continuity.compare(device, board.join([device, *others]), last, NOW + 10 * SECOND, NOW + 15 * SECOND)
+    return continuity.compare(device, board.join([device, *others]), fix, last, NOW + 10 * SECOND, NOW + 15 * SECOND)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +133,92 @@ def test_out_of_slot_twice_in_a_row(
     device = report(linked=named)
     switches = [report(S1, DeviceKind.SWITCH, linked=slots)][:switch_count]
     boards = board.join([device, *switches])
-    never = continuity.compare(device, boards, None, NOW, NOW + SECOND)
+    never = continuity.compare(device, boards, None, None, NOW, NOW + SECOND)
     assert (never.out_of_slot, never.state.unseated) == (False, False)
-    once = continuity.compare(device, boards, DeviceState(board=frozenset({S1})), NOW, NOW + SECOND)
+    once = continuity.compare(device, boards, None, DeviceState(board=frozenset({S1})), NOW, NOW + SECOND)
     assert (once.out_of_slot, once.state.unseated) == (False, unseated)
-    twice = continuity.compare(device, boards, once.state, NOW, NOW + SECOND)
+    twice = continuity.compare(device, boards, None, once.state, NOW, NOW + SECOND)
     assert (twice.out_of_slot, twice.state.unseated) == (unseated, unseated)
+
+
+FRANKFURT = Position(50.11, 8.68)
+SPAN = (NOW + 10 * SECOND, NOW + 15 * SECOND)
+"""Of the report that `compared` makes."""
+
+
+def fix_at(*places: Position, tolerated: int = 1, radius_km: float = 200) -> Fix:
+    """A fix from one landmark at each of these places."""
+    landmarks = [landmark(f"l{k}", place) for k, place in enumerate(places)]
+    site = SiteDisc("x", SINGAPORE, 500.0)
+    registry = LandmarkRegistry.build(landmarks)
+    ranges = [ranged(r, radius_km) for r in landmarks]
+    fix, _ = locate(ranges, site, registry, policy(tolerated), "licensee", NOW, NOW)
+    assert fix is not None
+    return fix
+
+
+def near(place: Position, count: int = 3) -> list[Position]:
+    return [travel(place, 70.0 * k, 40) for k in range(count)]
+
+
+def seen_at(place: Position, start_s: float = 0, end_s: float = 5) -> SeenPlace:
+    """What the fix before allowed, between two times, seconds after NOW."""
+    discs = tuple((p, Kilometers(200.0)) for p in near(place))
+    return SeenPlace(NOW + start_s * SECOND, NOW + end_s * SECOND, discs)
+
+
+def test_what_a_fix_allowed_is_kept_with_its_times() -> None:
+    fix = fix_at(*near(SINGAPORE))
+    first = compared(fix=fix)
+    assert first.travel is None
+    assert first.state.place == SeenPlace(*SPAN, tuple((d.position, d.radius_km) for d in fix.discs))
+    again = compared(fix=fix, last=DeviceState(place=seen_at(SINGAPORE)))
+    assert (again.travel, again.state.place) == (None, first.state.place)
+
+
+def test_a_far_place_in_a_short_time_is_impossible_travel() -> None:
+    changes = compared(fix=fix_at(*near(FRANKFURT)), last=DeviceState(place=seen_at(SINGAPORE)))
+    assert changes.travel is not None
+    assert changes.travel.within == 15 * SECOND
+    assert changes.travel.apart_km > 9000
+    assert changes.state.place is not None
+    assert changes.state.place.issued_at == SPAN[0]  # the later one is kept, whichever is the lie
+    day_before = compared(fix=fix_at(*near(FRANKFURT)), last=DeviceState(place=seen_at(SINGAPORE, -86_400, -86_395)))
+    assert day_before.travel is None
+
+
+def test_a_report_that_arrives_after_a_later_one_is_compared_and_not_kept() -> None:
+    later = seen_at(SINGAPORE, 20, 30)
+    changes = compared(fix=fix_at(*near(FRANKFURT)), last=DeviceState(place=later))
+    assert changes.travel is not None
+    assert changes.travel.within == 20 * SECOND
+    assert changes.state.place is later
+    at_once = seen_at(SINGAPORE, 10, 15)
+    assert compared(fix=fix_at(*near(SINGAPORE)), last=DeviceState(place=at_once)).state.place is not at_once
+
+
+def test_a_fix_that_allows_everything_is_no_place() -> None:
+    before = seen_at(SINGAPORE)
+    one = fix_at(FRANKFURT)  # the one domain may be wrong
+    torn = fix_at(FRANKFURT, SINGAPORE, Position(-30, -60))
+    assert torn.least_violations > torn.tolerated_domains
+    for fix in (None, one, torn):
+        changes = compared(fix=fix, last=DeviceState(place=before))
+        assert (changes.travel, changes.state.place) == (None, before)
+        assert compared(fix=fix).state.place is None
+    trusting = compared(fix=fix_at(FRANKFURT, tolerated=0), last=DeviceState(place=before))
+    assert trusting.travel is not None
+
+
+def test_as_many_discs_may_be_wrong_as_the_policy_says() -> None:
+    # One disc of this fix allows Singapore; if that may be wrong, so may the device be there.
+    fix = fix_at(*near(FRANKFURT, 2), SINGAPORE)
+    assert compared(fix=fix, last=DeviceState(place=seen_at(SINGAPORE))).travel is not None
+    half = fix_at(FRANKFURT, SINGAPORE)
+    assert compared(fix=half, last=DeviceState(place=seen_at(SINGAPORE))).travel is None
+
+
+def test_a_switch_is_at_no_place() -> None:
+    last = DeviceState(place=seen_at(SINGAPORE))
+    changes = compared(last=last, kind=DeviceKind.SWITCH, fix=fix_at(*near(FRANKFURT)))
+    assert (changes.travel, changes.state.place) == (None, None)

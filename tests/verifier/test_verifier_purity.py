@@ -13,7 +13,14 @@ from trigpoint.v1 import device_pb2, place_pb2, reason_pb2
 from tests.verifier.helpers_evidence import REPOSITORY
 from verifier import errors
 from verifier.appraise import SEVERITY
-from verifier.errors import EvidenceError, RangeError, Reason, TrigpointError, UsageError
+from verifier.errors import (
+    EvidenceError,
+    RangeError,
+    Reason,
+    RecordNotSignedError,
+    TrigpointError,
+    UsageError,
+)
 from verifier.evidence.chain import DeviceKind
 from verifier.license import Presence
 from verifier.place.fix import Assurance, PlaceAnswer
@@ -24,6 +31,7 @@ MODULES = sorted((REPOSITORY / "verifier").rglob("*.py"))
 # Everything that a pure core of bytes and values needs; what is not here is asked about before it is added.
 ALLOWED_IMPORTS = frozenset(
     {
+        "abc",
         "awscrt.crypto",
         "cbor2",
         "collections",
@@ -34,6 +42,7 @@ ALLOWED_IMPORTS = frozenset(
         "enum",
         "functools",
         "hashlib",
+        "heapq",
         "io",
         "itertools",
         "json",
@@ -42,6 +51,7 @@ ALLOWED_IMPORTS = frozenset(
         "nacl.exceptions",
         "numpy",
         "numpy.typing",
+        "operator",
         "random",
         "spherely",
         "types",
@@ -197,9 +207,9 @@ def test_each_error_has_its_own_reason() -> None:
     for family, numbers in ((EvidenceError, range(1, 100)), (RangeError, range(201, 300))):
         reasons = sorted(leaf.reason for leaf in leaves(family))  # type: ignore[attr-defined]
         assert reasons == [r for r in Reason if r in numbers]
-    assert leaves(TrigpointError) == leaves(EvidenceError) | leaves(RangeError) | {UsageError}
+    assert leaves(TrigpointError) == leaves(EvidenceError) | leaves(RangeError) | {RecordNotSignedError}
     assert {name for name in vars(errors) if name.endswith("Error")} == {
-        e.__name__ for e in leaves(TrigpointError) | {TrigpointError, EvidenceError, RangeError}
+        e.__name__ for e in leaves(TrigpointError) | {TrigpointError, EvidenceError, RangeError, UsageError}
     }
 
 

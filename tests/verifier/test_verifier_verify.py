@@ -35,7 +35,8 @@ from verifier.evidence.chain import DeviceKind
 from verifier.evidence.measurements import ReferenceValues
 from verifier.evidence.spdm import Counters
 from verifier.license import Deployment
-from verifier.place.fix import PlaceAnswer, PlacePolicy
+from verifier.place.fix import PlaceAnswer
+from verifier.place.policy import PlacePolicy
 from verifier.place.regions import Atlas
 from verifier.units import ChainId, Challenge, Pdi
 from verifier.verdict import DeviceVerdict, Standing, Verdict
@@ -303,7 +304,7 @@ def test_landmark_of_the_licensee_does_not_count(verifier: Verifier, host: Host)
         assert reasons(gpu) == [Reason.RANGE_VOID]
         assert gpu.findings[0].detail.startswith("LANDMARK_NOT_COUNTED")
         assert gpu.fix is not None
-        assert [d.landmark_id for d in gpu.fix.discs] == ["home-1", "home-2"]
+        assert {d.landmark_id for d in gpu.fix.discs} == {"home-1", "home-2"}
 
 
 def test_device_without_deployment(verifier: Verifier, host: Host) -> None:
@@ -357,6 +358,29 @@ def test_counter_that_did_not_move(verifier: Verifier, host: Host) -> None:
     assert reasons(back.devices[0]) == [Reason.COUNTER_ROLLBACK]
 
 
+def test_too_far_a_way_since_the_last_fix(verifier: Verifier, host: Host) -> None:
+    before = judge(verifier, host, ranged=home(host)).devices
+    assert before[0].state.place is not None
+    states = {d.pdi: d.state for d in before}
+    attestation, inputs = attested(host, ranged={0: ranges(host.abroad)})
+    at_once = verifier.verify(attestation, replace(inputs, last=states)).devices
+    for gpu in at_once[:2]:  # the second one is where its board is (docs/protocol.md B2)
+        assert Reason.IMPOSSIBLE_TRAVEL in reasons(gpu)
+        assert gpu.fix is not None
+        assert gpu.state.place is not None
+        assert gpu.state.place.discs == tuple((d.position, d.radius_km) for d in gpu.fix.discs)
+    assert reasons(at_once[2]) == []
+    assert at_once[2].state.place is None
+    stayed, again = attested(host, ranged=home(host))
+    for gpu in verifier.verify(stayed, replace(again, last=states)).devices:
+        assert reasons(gpu) == []
+    # A device without a fix keeps what the one before allowed.
+    silent, nothing = attested(host)
+    kept = verifier.verify(silent, replace(nothing, last=states)).devices[0]
+    assert reasons(kept) == [Reason.LOCATION_UNPROVEN]
+    assert kept.state.place == before[0].state.place
+
+
 def test_gpu_on_another_board(verifier: Verifier, host: Host) -> None:
     attestation, inputs = attested(host, ranged=home(host))
     elsewhere = frozenset({Pdi(b"switch--")})
@@ -397,5 +421,5 @@ def test_provisional_fix(verifier: Verifier, host: Host) -> None:
     fix = provisional(receipts)
     assert (fix.ranged_by, fix.in_licensed_region, len(fix.discs)) == (pdi, PlaceAnswer.PROVEN, 3)
     bad = [flip(receipts[0], len(receipts[0]) - 1), b"", *receipts[1:]]
-    assert [d.landmark_id for d in provisional(bad).discs] == ["home-1", "home-2"]
+    assert {d.landmark_id for d in provisional(bad).discs} == {"home-1", "home-2"}
     assert provisional([]) is None

@@ -1,42 +1,28 @@
-"""From ranges to answers: discs, and the rule on the two questions of place (docs/protocol.md §11).
+"""A fix: what the ranges of one device show about where it is, with every number of the proof.
 
-Each range says: the device is within this radius of this landmark. Every failure domain is represented by its smallest
-disc; at most f domains are wrong. What one disc alone shows is settled here from two precomputed distances; what only
-several discs together could show is left UNPROVEN. The least number of discs that any place on Earth violates, v*, is
-exact.
+docs/protocol.md §11.
 """
 
 import enum
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from typing import NamedTuple
 
-import numpy as np
-
-from verifier.errors import LandmarkNotCountedError, LandmarkUnknownError, RangeError, UsageError
-from verifier.place.geodesy import (
-    EARTH_RADIUS_KM,
-    ELLIPSOID_WIDENING,
-    HALF_CIRCUMFERENCE_KM,
-    angles,
-    circle_crossings,
-    places_on_circles,
-)
-from verifier.place.landmarks import Landmark, LandmarkRegistry
+from verifier.errors import RangeError
+from verifier.place.discs import Disc, Discs, Grade, discs_of
+from verifier.place.geodesy import Position
+from verifier.place.landmarks import LandmarkRegistry
+from verifier.place.policy import PlacePolicy
+from verifier.place.question import Settled, settle_on
 from verifier.place.ranging import VerifiedRange
-from verifier.place.regions import Atlas, Countries, Region, RegionDistances, SiteDisc
+from verifier.place.regions import Ground, Region
+from verifier.place.shapes import RegionDistances
 from verifier.units import Domain, Kilometers, LandmarkId, Nanoseconds, Pdi
 
-LIGHT_KM_PER_MS = 299.792458
-CLOCK_WIDENING = 1 + 200e-6
-"""Landmark clocks are good to 200 ppm (docs/protocol.md R5)."""
-
-MOVEMENT_KM_PER_S = 0.03
-"""A truck's speed: a fix says where the device was at some instant of the challenge's life (docs/protocol.md PL1)."""
-
-_ROUNDING_RADIANS = 1e-9
-"""6 mm: a crossing of two circles lies on both, whatever rounding says. Far below the clock's widening."""
+_TOLD = 3
+"""Discs that a sentence names."""
 
 
 @enum.unique
@@ -56,44 +42,7 @@ class Assurance(enum.IntEnum):
     DEVICE_RANGED = 1
 
 
-@dataclass(frozen=True, slots=True)
-class PlacePolicy:
-    """What the operator of the verifier decides about place.
-
-    Attributes:
-        atlas: Border data.
-        prohibited: Prohibited destinations.
-        prohibited_version: Names that list, with its date.
-        tolerated_domains: f, how many failure domains may be wrong.
-        border_margin_km: Borders are taken to be this much nearer than drawn, to err to UNPROVEN.
-        audited_within: A landmark counts only while f + 1 other domains have ranged it within this time; None: not
-            asked for, a demonstration.
-        standing_for: A landmark counts for an accusation only when its record has stood this long.
-    """
-
-    atlas: Atlas
-    prohibited: Countries
-    prohibited_version: str
-    tolerated_domains: int = 1
-    border_margin_km: float = 5.0
-    audited_within: timedelta | None = timedelta(hours=24)
-    standing_for: timedelta = timedelta(days=30)
-
-    def __post_init__(self) -> None:
-        """Refuse a policy that would make false proofs."""
-        if self.tolerated_domains < 0 or self.border_margin_km < 0 or self.standing_for < timedelta(0):
-            raise UsageError("a place policy has no negative numbers")
-        if missing := self.prohibited.codes - self.atlas.country_codes:
-            raise UsageError(f"the border data have no shape for the prohibited {', '.join(sorted(missing))}")
-
-    @property
-    def demonstration(self) -> bool:
-        """Whether verdicts under this policy must say: not for accusation (docs/protocol.md PL3)."""
-        return self.audited_within is None or self.standing_for < timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class DiscUse:
+class DiscUse(NamedTuple):
     """One failure domain's smallest disc and what it alone shows. Distances in kilometers on the sphere.
 
     Attributes:
@@ -109,6 +58,9 @@ class DiscUse:
         within_prohibited: Every point of the disc is.
         may_accuse: The landmark's record lets it count for an accusation.
         may_prove_site: The landmark may count for the proof of a site (it is no virtual machine).
+        position: Where the landmark says it stands.
+        landmark_revision: Revision of its record.
+        fibre_radius_km: The radius at the fibre grade.
     """
 
     landmark_id: LandmarkId
@@ -123,10 +75,28 @@ class DiscUse:
     within_prohibited: bool
     may_accuse: bool
     may_prove_site: bool
+    position: Position
+    landmark_revision: int
+    fibre_radius_km: Kilometers
 
 
-@dataclass(frozen=True, slots=True)
-class Fix:
+class Depths(NamedTuple):
+    """The depths that decided one question about a region X (docs/protocol.md PL4, PL6); each is a lower bound.
+
+    Attributes:
+        in_region: Every place in X lies outside of so many discs that may accuse.
+        in_complement: Every place that is not in X lies outside of so many discs that may prove.
+        in_complement_fibre: The same at the fibre grade; 0 when that was not asked.
+        by_several: No single discs showed it: several together did.
+    """
+
+    in_region: int
+    in_complement: int
+    in_complement_fibre: int
+    by_several: bool
+
+
+class Fix(NamedTuple):
     """What ranges show about where a device is. Fields as in `trigpoint.v1.Fix`."""
 
     ranged_by: Pdi
@@ -141,49 +111,14 @@ class Fix:
     prohibited_version: str
     explanation: str
     demonstration: bool
+    licensed_depths: Depths
+    outside_depths: Depths
 
     @property
     def settled(self) -> bool:
         """Whether both questions have an answer that no further range would improve."""
         final = {PlaceAnswer.PROVEN, PlaceAnswer.REFUTED}
         return self.in_licensed_region in final and self.outside_prohibited in final
-
-
-def physical_radius_km(rtt_ns: int, lifetime: timedelta, uncertainty_km: float) -> Kilometers:
-    """Return the radius of the disc that a round trip allows, kilometers on the sphere, never too small.
-
-    Args:
-        rtt_ns: Least round trip; processing time is never subtracted.
-        lifetime: From the challenge's issue to the report's arrival, during which the device may have moved.
-        uncertainty_km: Of the landmark's position.
-    """
-    light = rtt_ns / 1e6 / 2 * LIGHT_KM_PER_MS * CLOCK_WIDENING
-    moved = MOVEMENT_KM_PER_S * max(0.0, lifetime.total_seconds())
-    return Kilometers((light + moved + uncertainty_km) * ELLIPSOID_WIDENING)
-
-
-def check_landmark_counts(
-    landmark: Landmark, registry: LandmarkRegistry, policy: PlacePolicy, licensee: str, now: datetime
-) -> None:
-    """Check that a landmark counts at all (docs/protocol.md PL3).
-
-    Raises:
-        LandmarkUnknownError: Its record does not cover `now`.
-        LandmarkNotCountedError: It is the licensee's own, or too few other domains have ranged it lately.
-    """
-    if not landmark.is_valid(now):
-        raise LandmarkUnknownError(f"the record of {landmark.landmark_id} is not valid now")
-    if registry.belongs_to(landmark, licensee):
-        raise LandmarkNotCountedError(f"{landmark.landmark_id} belongs to the licensee")
-    if policy.audited_within is not None:
-        own = registry.domain_of(landmark.landmark_id)
-        lately = [name for name, when in landmark.ranged_by if timedelta(0) <= now - when <= policy.audited_within]
-        witnesses = {registry.domain_of_party(name) for name in lately} - {own}
-        needed = policy.tolerated_domains + 1
-        if len(witnesses) < needed:
-            raise LandmarkNotCountedError(
-                f"{landmark.landmark_id} was ranged by {len(witnesses)} other domains lately; {needed} are needed"
-            )
 
 
 def locate(
@@ -209,170 +144,198 @@ def locate(
     Returns:
         The fix, None when no range counts; and the ranges that do not count, each with why.
     """
-    smallest: dict[Domain, tuple[Kilometers, VerifiedRange]] = {}  # docs/protocol.md PL4
-    dropped: list[tuple[VerifiedRange, RangeError]] = []
-    for verified in ranges:
-        try:
-            check_landmark_counts(verified.landmark, registry, policy, licensee, now)
-        except RangeError as error:
-            dropped.append((verified, error))
-            continue
-        radius = physical_radius_km(verified.rtt_ns, now - issued_at, verified.landmark.uncertainty_km)
-        domain = registry.domain_of(verified.landmark.landmark_id)
-        if domain not in smallest or radius < smallest[domain][0]:
-            smallest[domain] = (radius, verified)
-    if not smallest:
-        return None, tuple(dropped)
-    chosen = sorted(smallest.items(), key=lambda item: item[1][0])
-    discs = tuple(_use(domain, radius, verified, region, policy, now) for domain, (radius, verified) in chosen)
-    violations = least_violations([v.landmark for _, (_, v) in chosen], [r for _, (r, _) in chosen])
-    licensed = _answer_licensed(discs, violations, policy, region)
-    outside = _answer_outside_prohibited(discs, violations, policy)
-    fix = Fix(
-        ranged_by=chosen[0][1][1].pdi,
+    discs, dropped = discs_of(ranges, registry, policy, licensee, issued_at, now)
+    return (None if discs is None else fix_of(discs, region, policy)), dropped
+
+
+def fix_of(discs: Discs, region: Region, policy: PlacePolicy) -> Fix:
+    """Answer both questions from discs."""
+    ground, beyond = policy.atlas.ground(region), policy.atlas.ground(policy.outside_prohibited)
+    licensed, licensed_depths = _answer(ground, discs, policy)
+    outside, outside_depths = _answer(beyond, discs, policy)
+    margin, beyond_margin = (g.margin_km(policy.border_margin_km) for g in (ground, beyond))
+    uses = tuple(
+        [
+            _use(disc, near, disc.radius_km + margin, out, disc.radius_km + beyond_margin)
+            for disc, near, out in zip(discs.discs, discs.near(ground), discs.near(beyond), strict=True)
+        ]
+    )
+    violations = discs.least_violations()
+    depths = (licensed_depths, outside_depths)
+    explanation = _explain(uses, (licensed, outside), depths, violations, policy.tolerated_domains, ground)
+    return Fix(
+        ranged_by=discs.ranged_by,
         assurance=Assurance.DEVICE_RANGED,
         in_licensed_region=licensed,
         outside_prohibited=outside,
-        discs=discs,
+        discs=uses,
         tolerated_domains=policy.tolerated_domains,
         least_violations=violations,
         border_margin_km=policy.border_margin_km,
         borders_version=policy.atlas.version,
         prohibited_version=policy.prohibited_version,
-        explanation=_explain(discs, violations, licensed, outside, policy, region),
+        explanation=explanation,
         demonstration=policy.demonstration,
+        licensed_depths=licensed_depths,
+        outside_depths=outside_depths,
     )
-    return fix, tuple(dropped)
 
 
-def least_violations(landmarks: Sequence[Landmark], radii_km: Sequence[float]) -> int:
-    """Return v*: the fewest of these discs that any place on Earth lies outside of.
+def fix_without(fix: Fix, domains: AbstractSet[Domain], region: Region, policy: PlacePolicy) -> Fix | None:
+    """Answer both questions again without some failure domains; None when no disc is left (docs/protocol.md LA6).
 
-    Exact: the places that lie in most discs make up areas bounded by circles. Such an area has a corner, where two
-    circles cross; or it is bounded by whole circles and holds all of each; or it is the whole Earth.
+    Args:
+        fix: Made under the same policy for the same region.
+        domains: Which no longer count.
+        region: The licensed region.
+        policy: Margins and tolerance.
     """
-    centers = np.stack([r.position.vector() for r in landmarks])
-    radii = np.minimum(np.array(radii_km), HALF_CIRCUMFERENCE_KM) / EARTH_RADIUS_KM
-    places = np.concatenate([centers, places_on_circles(centers, radii), circle_crossings(centers, radii)])
-    outside = angles(places[:, None, :], centers[None, :, :]) > radii[None, :] + _ROUNDING_RADIANS
-    return int(outside.sum(axis=1).min())
+    left = [_disc_of(use) for use in fix.discs if use.domain not in domains]
+    return fix_of(Discs(left, fix.ranged_by), region, policy) if left else None
+
+
+def discs_of_fix(fix: Fix) -> Discs:
+    """Return the discs of a fix."""
+    return Discs(map(_disc_of, fix.discs), fix.ranged_by)
+
+
+def _answer(ground: Ground, discs: Discs, policy: PlacePolicy) -> tuple[PlaceAnswer, Depths]:
+    """Apply docs/protocol.md PL6."""
+    tolerated, margin = policy.tolerated_domains, policy.border_margin_km
+    settled = settle_on(ground, discs, margin, tolerated, Grade.PHYSICAL)
+    if settled.proven:
+        # f = 0 trusts every landmark, so it counts for no license.
+        return PlaceAnswer.PROVEN if tolerated > 0 else PlaceAnswer.INDICATED, _depths(settled)
+    if settled.refuted:
+        return PlaceAnswer.REFUTED, _depths(settled)
+    if discs.least_violations() > tolerated:
+        return PlaceAnswer.UNPROVEN, _depths(settled)
+    fibre = settle_on(ground, discs, margin, tolerated, Grade.FIBRE)
+    return PlaceAnswer.INDICATED if fibre.proven else PlaceAnswer.UNPROVEN, _depths(settled, fibre.depth_out)
+
+
+def _depths(settled: Settled, fibre: int = 0) -> Depths:
+    return Depths(settled.depth_in, settled.depth_out, fibre, settled.by_several)
 
 
 def _use(
-    domain: Domain, radius: Kilometers, verified: VerifiedRange, region: Region, policy: PlacePolicy, now: datetime
+    disc: Disc, licensed: RegionDistances, reach_km: float, beyond: RegionDistances, beyond_reach_km: float
 ) -> DiscUse:
-    landmark = verified.landmark
-    licensed = policy.atlas.distances(region, landmark.position)
-    prohibited = policy.atlas.distances(policy.prohibited, landmark.position)
-    # docs/protocol.md PL5: a site's disc is exact; only drawn borders need the margin.
-    margin = 0.0 if isinstance(region, SiteDisc) else policy.border_margin_km
     return DiscUse(
-        landmark_id=landmark.landmark_id,
-        domain=domain,
-        rtt_ns=verified.rtt_ns,
-        radius_km=radius,
-        licensed_region_km=licensed.to_region_km,
-        prohibited_km=prohibited.to_region_km,
-        excludes_licensed_region=_excludes(radius, licensed, margin),
-        within_licensed_region=_within(radius, licensed, margin),
-        excludes_prohibited=_excludes(radius, prohibited, policy.border_margin_km),
-        within_prohibited=_within(radius, prohibited, policy.border_margin_km),
-        may_accuse=now - landmark.revised_at >= policy.standing_for,
-        may_prove_site=not landmark.virtual_machine,
+        disc.landmark_id,
+        disc.domain,
+        disc.rtt_ns,
+        disc.radius_km,
+        licensed.to_region_km,
+        beyond.to_complement_km,
+        licensed.to_region_km > reach_km,
+        licensed.to_complement_km > reach_km,
+        beyond.to_complement_km > beyond_reach_km,
+        beyond.to_region_km > beyond_reach_km,
+        disc.may_accuse,
+        disc.may_prove_site,
+        disc.position,
+        disc.landmark_revision,
+        disc.fibre_radius_km,
     )
 
 
-def _excludes(radius: Kilometers, distances: RegionDistances, margin_km: float) -> bool:
-    return distances.to_region_km > radius + margin_km
-
-
-def _within(radius: Kilometers, distances: RegionDistances, margin_km: float) -> bool:
-    return distances.to_complement_km > radius + margin_km
-
-
-def _answer_licensed(discs: Sequence[DiscUse], violations: int, policy: PlacePolicy, region: Region) -> PlaceAnswer:
-    is_site = isinstance(region, SiteDisc)
-    inside = sum(d.within_licensed_region and (d.may_prove_site or not is_site) for d in discs)
-    outside = sum(d.excludes_licensed_region and d.may_accuse for d in discs)
-    return _answer(inside, outside, violations, policy)
-
-
-def _answer_outside_prohibited(discs: Sequence[DiscUse], violations: int, policy: PlacePolicy) -> PlaceAnswer:
-    proving = sum(d.excludes_prohibited for d in discs)
-    refuting = sum(d.within_prohibited and d.may_accuse for d in discs)
-    return _answer(proving, refuting, violations, policy)
-
-
-def _answer(proving: int, refuting: int, violations: int, policy: PlacePolicy) -> PlaceAnswer:
-    """Apply docs/protocol.md PL6 to counts of discs that settle a question alone.
-
-    depth(not X) is at least the number of discs within X, and depth(X) at least the number that exclude X.
-    """
-    tolerated = policy.tolerated_domains
-    if violations > tolerated:  # more is wrong than is allowed for: nothing is said
-        return PlaceAnswer.UNPROVEN
-    if proving > tolerated:
-        # f = 0 trusts every landmark, so it counts for no license.
-        return PlaceAnswer.PROVEN if tolerated > 0 else PlaceAnswer.INDICATED
-    if refuting >= violations + tolerated + 1:
-        return PlaceAnswer.REFUTED
-    return PlaceAnswer.UNPROVEN
+def _disc_of(use: DiscUse) -> Disc:
+    return Disc(
+        landmark_id=use.landmark_id,
+        domain=use.domain,
+        rtt_ns=use.rtt_ns,
+        position=use.position,
+        landmark_revision=use.landmark_revision,
+        radius_km=use.radius_km,
+        fibre_radius_km=use.fibre_radius_km,
+        may_accuse=use.may_accuse,
+        may_prove_site=use.may_prove_site,
+        center=use.position.triple(),
+    )
 
 
 def _explain(
     discs: Sequence[DiscUse],
+    answers: tuple[PlaceAnswer, PlaceAnswer],
+    depths: tuple[Depths, Depths],
     violations: int,
-    licensed: PlaceAnswer,
-    outside: PlaceAnswer,
-    policy: PlacePolicy,
-    region: Region,
+    tolerated: int,
+    ground: Ground,
 ) -> str:
-    if violations > policy.tolerated_domains:
+    """Tell why the answers are what they are, in sentences for an officer."""
+    if violations > tolerated:
         return (
             f"The ranges contradict each other: every place on Earth is outside at least {violations} of {len(discs)} "
-            f"discs, and at most {policy.tolerated_domains} may be wrong. Nothing is said about the device; "
+            f"discs, and at most {tolerated} may be wrong. Nothing is said about the device; "
             "the landmarks must be looked at."
         )
-    sentences: list[str] = []
-    if licensed is PlaceAnswer.REFUTED:
+    licensed = _tell_licensed(discs, answers[0], depths[0], tolerated, ground)
+    return f"{licensed} {_tell_outside(discs, answers[1], depths[1])}"
+
+
+def _tell_licensed(
+    discs: Sequence[DiscUse], answer: PlaceAnswer, depths: Depths, tolerated: int, ground: Ground
+) -> str:
+    region = ground.region
+    proving = [d for d in discs if d.may_prove_site or not ground.site]
+    if answer is PlaceAnswer.REFUTED:
         used = [d for d in discs if d.excludes_licensed_region and d.may_accuse]
-        sentences.append(
-            f"{_heard(used)} The licensed region, {region}, is {_apart(used, licensed=True)} away from them."
+        apart = _apart([d.licensed_region_km for d in used])
+        return f"{_heard(used)} The licensed region, {region}, is {apart} away from {_them(used)}."
+    if depths.by_several:
+        return f"{_heard(proving)} Together they leave no place outside the licensed region, {region}."
+    if answer is PlaceAnswer.UNPROVEN or depths.in_complement_fibre:
+        more = (
+            "; at the speed of light in fibre, which is an assumption, it would be inside"
+            if answer is PlaceAnswer.INDICATED
+            else ""
         )
-    elif licensed in {PlaceAnswer.PROVEN, PlaceAnswer.INDICATED}:
-        used = [d for d in discs if d.within_licensed_region and (d.may_prove_site or not isinstance(region, SiteDisc))]
-        sentences.append(f"{_heard(used)} All of that lies in the licensed region, {region}.")
-    else:
-        sentences.append(
+        return (
             f"{_heard(discs[:2])} That neither proves nor excludes the licensed region, {region}: it takes "
-            f"{policy.tolerated_domains + 1} independent landmark domains."
+            f"{tolerated + 1} independent landmark domains{more}."
         )
-    if outside is PlaceAnswer.REFUTED:
+    used = [d for d in proving if d.within_licensed_region]
+    return f"{_heard(used)} All of that lies in the licensed region, {region}."
+
+
+def _tell_outside(discs: Sequence[DiscUse], answer: PlaceAnswer, depths: Depths) -> str:
+    if answer is PlaceAnswer.REFUTED:
         used = [d for d in discs if d.within_prohibited and d.may_accuse]
-        sentences.append(f"{_heard(used)} All of that lies in prohibited destinations.")
-    elif outside is PlaceAnswer.PROVEN:
-        used = [d for d in discs if d.excludes_prohibited]
-        apart = _apart(used, licensed=False)
-        sentences.append(f"The nearest prohibited destination is {apart} away from {_names(used)}: out of reach.")
-    return " ".join(sentences)
+        return f"{_heard(used)} All of that lies in prohibited destinations."
+    if depths.by_several:
+        return f"No prohibited destination is within reach of all of {_names(discs)} but {depths.in_complement - 1}."
+    if answer is PlaceAnswer.UNPROVEN:
+        return "Whether it is outside prohibited destinations is not proven either way."
+    if depths.in_complement_fibre:
+        return (
+            "At the speed of light in fibre, which is an assumption, prohibited destinations would be out of reach; "
+            "that is advice and no proof."
+        )
+    used = [d for d in discs if d.excludes_prohibited]
+    apart = _apart([d.prohibited_km for d in used])
+    return f"The nearest prohibited destination is {apart} away from {_names(used)}: out of reach."
 
 
 def _heard(discs: Sequence[DiscUse]) -> str:
     parts = [
         f"{d.landmark_id} heard the device in {d.rtt_ns / 1e6:.2f} ms, so it is within "
         f"{math.ceil(d.radius_km):,} km of it"
-        for d in discs[:3]
+        for d in discs[:_TOLD]
     ]
     return f"{'; '.join(parts)}."
 
 
-def _apart(discs: Sequence[DiscUse], *, licensed: bool) -> str:
-    distances = [d.licensed_region_km if licensed else d.prohibited_km for d in discs[:3]]
-    return f"{_listed([f'{math.floor(distance):,}' for distance in distances])} km"
+def _apart(distances_km: Sequence[float]) -> str:
+    return f"{_listed([f'{math.floor(km):,}' for km in distances_km[:_TOLD]])} km"
 
 
 def _names(discs: Sequence[DiscUse]) -> str:
-    return _listed([d.landmark_id for d in discs[:3]])
+    return _listed([d.landmark_id for d in discs[:_TOLD]])
+
+
+def _them(discs: Sequence[DiscUse]) -> str:
+    return "it" if len(discs) == 1 else "them"
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -5,15 +5,15 @@ landmarks audit each other is not here.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
+from datetime import datetime, timedelta
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Self
 
 from verifier.errors import UsageError
-from verifier.place.geodesy import Position
+from verifier.place.geodesy import Position, Triple
 from verifier.units import CountryCode, Domain, LandmarkId, LandmarkKeyId
 
 
@@ -35,6 +35,8 @@ class Landmark:
         valid_from: Start of validity, aware; None: from registration.
         valid_until: End of validity, aware; None: open.
         ranged_by: Domains that have ranged it, each with the latest time.
+        distrusted: Why the audit distrusts it (docs/protocol.md LA5); empty when it does not.
+        signed: Its operator signed this record (docs/protocol.md LA8).
     """
 
     landmark_id: LandmarkId
@@ -50,6 +52,8 @@ class Landmark:
     valid_from: datetime | None = None
     valid_until: datetime | None = None
     ranged_by: tuple[tuple[Domain, datetime], ...] = ()
+    distrusted: str = ""
+    signed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a record that cannot be used."""
@@ -91,6 +95,11 @@ class LandmarkRegistry:
         return cls(tuple(sorted(landmarks, key=lambda r: r.landmark_id)))
 
     @cached_property
+    def kept(self) -> dict[str, object]:
+        """What others work out about these landmarks and keep for as long as the registry lives; changes no result."""
+        return {}
+
+    @cached_property
     def by_key(self) -> Mapping[LandmarkKeyId, Landmark]:
         """Landmarks by key id."""
         return MappingProxyType({r.key_id: r for r in self.landmarks})
@@ -106,7 +115,7 @@ class LandmarkRegistry:
 
         for landmark in self.landmarks:
             # An operator and a hoster of one name are the same party.
-            a, b = root(_party(landmark.operator)), root(_party(landmark.hoster))
+            a, b = root(party_name(landmark.operator)), root(party_name(landmark.hoster))
             parent[max(a, b)] = min(a, b)
         return MappingProxyType({name: Domain(root(name)) for name in tuple(parent)})
 
@@ -120,21 +129,33 @@ class LandmarkRegistry:
 
     def domain_of_party(self, name: str) -> Domain:
         """Return the failure domain of an operator or hoster; a party that is not registered is a domain by itself."""
-        return self._domain_of_party.get(_party(name), Domain(_party(name)))
+        return self._domain_of_party.get(party_name(name), Domain(party_name(name)))
 
     def belongs_to(self, landmark: Landmark, party: str) -> bool:
         """Whether a party, such as the licensee, runs or houses the landmark or one of its domain.
 
         Then it cannot speak for or against that party (docs/protocol.md PL3).
         """
-        domain = self._domains[landmark.landmark_id]
-        name = _party(party)
-        return any(
-            name in {_party(r.operator), _party(r.hoster)}
-            for r in self.landmarks
-            if self._domains[r.landmark_id] == domain
-        )
+        return self._domain_of_party.get(party_name(party)) == self._domains[landmark.landmark_id]
+
+    def witnesses(self, landmark: Landmark, now: datetime, within: timedelta) -> Iterator[Domain]:
+        """Yield the other domains that have ranged a landmark within this time before `now`, each once."""
+        seen = {self._domains[landmark.landmark_id]}
+        for name, when in landmark.ranged_by:
+            if timedelta(0) <= now - when <= within and (domain := self.domain_of_party(name)) not in seen:
+                seen.add(domain)
+                yield domain
+
+    def center_of(self, landmark: Landmark) -> Triple:
+        """Return the unit vector of a registered landmark's position."""
+        return self._centers[landmark.landmark_id]
+
+    @cached_property
+    def _centers(self) -> Mapping[LandmarkId, Triple]:
+        return MappingProxyType({r.landmark_id: r.position.triple() for r in self.landmarks})
 
 
-def _party(name: str) -> str:
+@lru_cache(maxsize=65_536)
+def party_name(name: str) -> str:
+    """Return a party's name as names are compared: without case and spaces (docs/protocol.md PL2)."""
     return " ".join(name.casefold().split())

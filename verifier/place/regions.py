@@ -1,59 +1,34 @@
-"""Regions of the Earth, and the two numbers that settle a single disc.
+"""Regions of the Earth (docs/protocol.md PL9), and the atlas that gives them shape.
 
-They are the distance to the region, and the distance to all that is not the region. Regions are a site's disc or a set
-of countries. Country shapes come as GeoJSON whose edges are straight in longitude and latitude; they are cut into
-pieces short enough for great-circle arcs to stay within 10 m of them. Results are kept by (region, place): geometry
-never changes within one version of the data.
+A region is what a license or a question names; a shape (shapes.py) is where that lies. Shapes and distances are kept:
+geometry never changes within one version of the data.
 """
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Self
+from itertools import pairwise
+from typing import Self, TypeAlias, Union
 
 import numpy as np
-from numpy.typing import NDArray
 
 from verifier.errors import UsageError
-from verifier.place.geodesy import (
-    ELLIPSOID_WIDENING,
-    HALF_CIRCUMFERENCE_KM,
-    Position,
-    Vector,
-    distance_km,
-    distance_to_arcs_km,
-    unit_vectors,
-)
+from verifier.place.borders import parse_borders
+from verifier.place.geodesy import ELLIPSOID_WIDENING, HALF_CIRCUMFERENCE_KM, Position, Triple, Vector
+from verifier.place.shapes import BEND_KM, Cap, Drawn, Joined, Outside, RegionDistances, Shape, United, edges_of
 from verifier.units import CountryCode, Kilometers
 
-_PIECE_DEGREES = 0.25
-"""An edge of this length bends at most 8 m away from its great circle: sagitta = R (0.25 deg)^2 / 8 * sin(2 phi) /
-2."""
+MAX_KEPT_DISTANCES = 10_000
+"""Distances from one region to places: more than there are landmarks in one registry."""
 
-_CRIMEA_WIKIDATA = "Q7835"
-CRIMEA = CountryCode("UA-43")
-MAX_KEPT_DISTANCES = 200_000
-"""About 60 MB: 250 sets of countries by 800 landmarks."""
-_ALWAYS_PROHIBITED = frozenset({CountryCode("HK"), CountryCode("MO"), CRIMEA})  # docs/protocol.md PL7
-_PROHIBITED_GROUPS = frozenset({"D:5", "E:1", "E:2"})
+MAX_KEPT_GROUNDS = 20_000
+"""Regions whose geometry is kept. A site's is small; the outer edges of a set of countries are up to 1 MB."""
 
-_Ring = NDArray[np.float64]  # (n, 2) longitude, latitude, degrees; first point not repeated
+MAX_POLYGON_POINTS = 10_000
+"""Of one licensed polygon. The longest country has 2,000."""
 
 
-@dataclass(frozen=True, slots=True)
-class RegionDistances:
-    """What a single disc around one place needs to know about a region.
-
-    Attributes:
-        to_region_km: From the place to the nearest point of the region; 0 inside it.
-        to_complement_km: From the place to the nearest point that is not of the region; 0 outside it.
-    """
-
-    to_region_km: Kilometers
-    to_complement_km: Kilometers
+MAX_POLYGON_DEGREES = 10_000
+"""Of its edges together: they are cut into pieces of a quarter of a degree (shapes.py), 40,000 at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +50,45 @@ class SiteDisc:
 
 
 @dataclass(frozen=True, slots=True)
+class Polygon:
+    """A licensed site that is drawn: rings of (longitude, latitude), degrees, WGS 84; even-odd rule.
+
+    Edges are straight in longitude and latitude; a ring that crosses the 180th meridian must be cut there (RFC 7946
+    §3.1.9). The first point of a ring is not repeated.
+    """
+
+    name: str
+    rings: tuple[tuple[tuple[float, float], ...], ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what encloses nothing or is not on Earth."""
+        if not self.rings or any(len(ring) < 3 for ring in self.rings):
+            raise UsageError(f"polygon {self.name!r}: a ring needs three points at least")
+        if self.point_count > MAX_POLYGON_POINTS:
+            raise UsageError(f"polygon {self.name!r}: more than {MAX_POLYGON_POINTS:,} points")
+        if not all(abs(x) <= 180 and abs(y) <= 90 for ring in self.rings for x, y in ring):
+            raise UsageError(f"polygon {self.name!r}: a point is not on Earth")
+        if any(abs(x - before) > 180 for (before, _), (x, _) in self._edges()):
+            raise UsageError(f"polygon {self.name!r}: an edge spans more than 180 degrees of longitude")
+        if sum(abs(x - a) + abs(y - b) for (a, b), (x, y) in self._edges()) > MAX_POLYGON_DEGREES:
+            raise UsageError(
+                f"polygon {self.name!r}: its edges are longer than {MAX_POLYGON_DEGREES:,} degrees together"
+            )
+
+    @property
+    def point_count(self) -> int:
+        """Of all rings."""
+        return sum(map(len, self.rings))
+
+    def _edges(self) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+        for ring in self.rings:
+            yield from pairwise((*ring, ring[0]))
+
+    def __str__(self) -> str:
+        return f"site {self.name} (a drawn area of {self.point_count} points)"
+
+
+@dataclass(frozen=True, slots=True)
 class Countries:
     """All places in any of these countries, their territorial seas included as the border data draw them."""
 
@@ -89,180 +103,226 @@ class Countries:
         return ", ".join(sorted(self.codes))
 
 
-Region = SiteDisc | Countries
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All countries of an export-control group, such as A:5, as the list in force has them."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"country group {self.name}"
 
 
-class _Shape:
-    """One country's rings, ready for point tests and boundary distances."""
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """All places in any of these regions."""
 
-    def __init__(self, rings: tuple[_Ring, ...]) -> None:
-        starts = np.concatenate(rings)
-        ends = np.concatenate([np.roll(r, -1, axis=0) for r in rings])
-        self.edges = np.concatenate([starts, ends], axis=1)  # (n, 4)
+    members: tuple["Region", ...]
 
-    def contains(self, place: Position) -> bool:
-        """Even-odd rule on edges that are straight in longitude and latitude."""
-        # The map is cut at 180 degrees: a place on the cut is asked for at its western end.
-        x, y = -180.0 if place.longitude == 180 else place.longitude, place.latitude
-        x1, y1, x2, y2 = self.edges.T
-        crosses = (y1 > y) != (y2 > y)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            at = x1 + (y - y1) / (y2 - y1) * (x2 - x1)
-        return bool(np.count_nonzero(crosses & (x < at)) % 2)
+    def __post_init__(self) -> None:
+        """Refuse the empty region: it excludes everything and would accuse everybody."""
+        if not self.members:
+            raise UsageError("a union of no region")
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.members))
+
+
+@dataclass(frozen=True, slots=True)
+class Complement:
+    """All places that are not in a region."""
+
+    of: "Region"
+
+    def __str__(self) -> str:
+        return f"outside {self.of}"
+
+
+Region: TypeAlias = Union[SiteDisc, Polygon, Countries, Group, AnyOf, Complement]  # noqa: UP007 - it names itself
+
+
+def _names_site(region: Region) -> bool:
+    if isinstance(region, AnyOf):
+        return any(map(_names_site, region.members))
+    return isinstance(region, SiteDisc | Polygon)
+
+
+class Ground:
+    """One region with its shape from both sides, and the distances that were asked for.
+
+    Attributes:
+        region: Which.
+        inside: The region, never too small.
+        outside: All that is not of the region, never too small either: a site's radius is in true kilometers and the
+            sphere's differ, so between the two lies a seam that belongs to both.
+        site: A licensed site, or a union with one, for whose proof a landmark on a virtual machine does not count.
+    """
+
+    def __init__(self, region: Region, inside: Shape, outside: Shape) -> None:
+        self.region = region
+        self.inside = inside
+        self.outside = outside
+        self.site = _names_site(region)
+        self._distances: dict[Triple, RegionDistances] = {}
+
+    def margin_km(self, border_margin_km: float) -> float:
+        """Return how much wider discs are taken against this region (docs/protocol.md PL5)."""
+        if self.inside.bordered:
+            return border_margin_km + BEND_KM
+        return BEND_KM if len(self.inside.arcs[0]) else 0.0
+
+    def distances(self, center: Triple) -> RegionDistances:
+        """Return the two distances from a place, a unit vector, kilometers on the sphere."""
+        found = self._distances.get(center)
+        if found is None:
+            if len(self._distances) >= MAX_KEPT_DISTANCES:
+                self._distances.clear()
+            found = self._distances[center] = self._measure(np.array(center))
+        return found
+
+    def _measure(self, place: Vector) -> RegionDistances:
+        inner = self.inside.distances(place)
+        if not len(self.inside.circles[1]):
+            return inner
+        outer = self.outside.distances(place)  # circles differ between the two sides
+        return RegionDistances(inner.to_region_km, outer.to_region_km, inner.in_region, outer.in_region)
 
 
 class Atlas:
-    """The countries of one version of the border data, and distances to regions."""
+    """The countries of one version of the border data, groups of them, and the shapes of regions.
 
-    def __init__(self, shapes: Mapping[CountryCode, _Shape], version: str) -> None:
+    Args:
+        shapes: Shape of each country.
+        version: Names the border data.
+        groups: Members of each country group.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[CountryCode, Drawn],
+        version: str,
+        groups: Mapping[str, frozenset[CountryCode]] | None = None,
+    ) -> None:
         self.version = version
-        self._shapes = shapes
-        self._boundaries: dict[frozenset[CountryCode], tuple[Vector, Vector]] = {}
-        self._distances: dict[tuple[Countries, Position], RegionDistances] = {}
+        self.country_codes = frozenset(shapes)
+        self.groups = dict(groups or {})
+        self._shapes = dict(shapes)
+        self._grounds: dict[Region, Ground] = {}
 
     @classmethod
-    def parse(cls, borders: bytes, version: str) -> Self:
-        """Read a GeoJSON FeatureCollection of country shapes as country-coder publishes it.
-
-        A feature's own `iso1A2` names it; without one, its `country` does, so a country may be the union of parts.
-        Crimea is a shape of its own.
+    def parse(cls, borders: bytes, version: str, groups: Mapping[str, frozenset[CountryCode]] | None = None) -> Self:
+        """Read a GeoJSON FeatureCollection of country shapes (borders.py).
 
         Raises:
             UsageError: It is not such a collection.
         """
-        rings: dict[CountryCode, list[_Ring]] = {}
-        try:
-            for feature in json.loads(borders)["features"]:
-                geometry, code = feature["geometry"], _code_of(feature["properties"])
-                if geometry is None or code is None:
-                    continue
-                if geometry["type"] != "MultiPolygon":
-                    raise UsageError(f"the border data have a {geometry['type']}")
-                rings.setdefault(code, []).extend(_ring(r) for polygon in geometry["coordinates"] for r in polygon)
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            if isinstance(error, UsageError):
-                raise
-            raise UsageError("the border data are not a GeoJSON FeatureCollection of countries") from error
-        if not rings or not all(rings.values()):
-            raise UsageError("the border data name no country, or one without a shape")
-        return cls({code: _Shape(tuple(r)) for code, r in rings.items()}, version)
-
-    @cached_property
-    def country_codes(self) -> frozenset[CountryCode]:
-        """Codes that have a shape."""
-        return frozenset(self._shapes)
+        return cls(
+            {code: Drawn(edges_of(rings), bordered=True) for code, rings in parse_borders(borders).items()},
+            version,
+            groups,
+        )
 
     def contains(self, region: Region, place: Position) -> bool:
-        """Return whether a place lies in a region, borders taken as drawn."""
-        if isinstance(region, SiteDisc):
-            return distance_km(region.center, place) <= region.radius_km
-        return any(self._shape(code).contains(place) for code in region.codes)
+        """Return whether a place lies in a region, borders taken as drawn, a site's disc on the sphere."""
+        if isinstance(region, Complement):
+            return not self.contains(region.of, place)
+        if isinstance(region, AnyOf):
+            return any(self.contains(member, place) for member in region.members)
+        shape = self._shape(region, 1.0)
+        if isinstance(shape, Drawn):  # from degrees, so that a place on the cut of the map is exactly there
+            return bool(shape.contains_degrees(np.array([place.longitude]), np.array([place.latitude]))[0])
+        return bool(shape.contains(place.vector()[None])[0])
 
     def distances(self, region: Region, place: Position) -> RegionDistances:
         """Return the two distances from a place to a region, kilometers on the sphere.
 
         Raises:
-            UsageError: The region names a country without a shape.
+            UsageError: The region names a country or a group that is not known.
         """
-        if isinstance(region, SiteDisc):  # a few microseconds; there is nothing to keep
-            return self._measure(region, place)
-        key = (region, place)
-        found = self._distances.get(key)
+        return self.ground(region).distances(place.triple())
+
+    def ground(self, region: Region) -> Ground:
+        """Return a region's geometry; it is kept.
+
+        Raises:
+            UsageError: The region names a country or a group that is not known.
+        """
+        found = self._grounds.get(region)
         if found is None:
-            if len(self._distances) >= MAX_KEPT_DISTANCES:
-                self._distances.clear()
-            found = self._distances[key] = self._measure(region, place)
+            # A site's radius is in true kilometers, the distance on the sphere: err away from an answer both ways.
+            inside = self._shape(region, ELLIPSOID_WIDENING)
+            outside = Outside(self._shape(region, 1 / ELLIPSOID_WIDENING))
+            if len(self._grounds) >= MAX_KEPT_GROUNDS:
+                self._grounds.clear()
+            found = self._grounds[region] = Ground(region, inside, outside)
         return found
 
-    def _measure(self, region: Region, place: Position) -> RegionDistances:
+    def countries(self, region: Region) -> frozenset[CountryCode]:
+        """Return the countries of a group or a set of countries; no others for any other region.
+
+        Raises:
+            UsageError: It names a country or a group that is not known.
+        """
+        if isinstance(region, Group):
+            try:
+                return self.groups[region.name]
+            except KeyError:
+                raise UsageError(f"the list of country groups has no group {region.name!r}") from None
+        return region.codes if isinstance(region, Countries) else frozenset()
+
+    def _shape(self, region: Region, widening: float) -> Shape:
+        """Return a shape; discs of sites are wider by this factor, those that are taken away are narrower."""
         if isinstance(region, SiteDisc):
-            # The site's radius is in true kilometers, the distance on the sphere: err away from an answer both ways.
-            from_center = distance_km(region.center, place)
-            return RegionDistances(
-                Kilometers(max(0.0, from_center - region.radius_km * ELLIPSOID_WIDENING)),
-                Kilometers(max(0.0, region.radius_km / ELLIPSOID_WIDENING - from_center)),
-            )
-        starts, ends = self._boundary(region.codes)
-        to_boundary = distance_to_arcs_km(place.vector(), starts, ends)
-        inside = self.contains(region, place)
-        return RegionDistances(Kilometers(0.0) if inside else to_boundary, to_boundary if inside else Kilometers(0.0))
+            return Cap(region.center, Kilometers(region.radius_km * widening))
+        if isinstance(region, Polygon):
+            return Drawn(edges_of([np.array(ring, dtype=np.float64) for ring in region.rings]), bordered=False)
+        if isinstance(region, AnyOf):
+            return Joined([self._shape(member, widening) for member in region.members])
+        if isinstance(region, Complement):
+            return Outside(self._shape(region.of, 1 / widening))
+        shapes = [self._country(code) for code in sorted(self.countries(region))]
+        return shapes[0] if len(shapes) == 1 else United(shapes)
 
-    def _boundary(self, codes: frozenset[CountryCode]) -> tuple[Vector, Vector]:
-        boundary = self._boundaries.get(codes)
-        if boundary is None:
-            edges = np.concatenate([self._shape(code).edges for code in sorted(codes)])
-            boundary = self._boundaries[codes] = _arcs(_outer_edges(edges))
-        return boundary
-
-    def _shape(self, code: CountryCode) -> _Shape:
+    def _country(self, code: CountryCode) -> Drawn:
         try:
             return self._shapes[code]
         except KeyError:
             raise UsageError(f"the border data have no country {code!r}") from None
 
 
-def parse_prohibited(country_groups: bytes) -> Countries:
-    """Return the prohibited destinations (docs/protocol.md PL7) from a CSV of country groups.
+def polygon_of(name: str, geometry: object) -> "Polygon | AnyOf":
+    """Make a drawn site of a GeoJSON geometry (RFC 7946 §3.1.6, §3.1.7), as `json.loads` returns it.
 
-    Columns: group, iso2, as_of, source, sureness.
+    The parts of a MultiPolygon are joined, so they may touch or overlap.
 
     Raises:
-        UsageError: It has other columns.
+        UsageError: It is no Polygon or MultiPolygon, or a ring of it is no closed line of numbers on Earth.
     """
-    try:
-        rows = csv.DictReader(io.StringIO(country_groups.decode()))
-        if rows.fieldnames is None or not {"group", "iso2"} <= set(rows.fieldnames):
-            raise UsageError("country groups need the columns group and iso2")
-        prohibited = [row["iso2"] for row in rows if row["group"] in _PROHIBITED_GROUPS]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError("country groups are not CSV in UTF-8") from error
-    if not all(prohibited):
-        raise UsageError("a row of the country groups names no country")
-    return Countries(_ALWAYS_PROHIBITED | {CountryCode(code) for code in prohibited})
+    match geometry:
+        case {"type": "Polygon", "coordinates": [*rings]}:
+            parts = [rings]
+        case {"type": "MultiPolygon", "coordinates": [_, *_] as polygons} if all(isinstance(p, list) for p in polygons):
+            parts = polygons
+        case _:
+            raise UsageError(f"polygon {name!r}: not a GeoJSON Polygon or MultiPolygon")
+    found = tuple(Polygon(name, tuple(_closed(name, ring) for ring in rings)) for rings in parts)
+    if sum(p.point_count for p in found) > MAX_POLYGON_POINTS:
+        raise UsageError(f"polygon {name!r}: more than {MAX_POLYGON_POINTS:,} points")
+    return found[0] if len(found) == 1 else AnyOf(found)
 
 
-def _code_of(properties: Mapping[str, Any]) -> CountryCode | None:
-    if properties.get("wikidata") == _CRIMEA_WIKIDATA:
-        return CRIMEA
-    code = properties.get("iso1A2") or properties.get("country")
-    if code is not None and not isinstance(code, str):
-        raise UsageError(f"the border data name a country {code!r}")
-    return CountryCode(code) if code else None
-
-
-def _ring(points: Iterable[tuple[float, float]]) -> _Ring:
-    ring = np.array(points, dtype=np.float64)
-    if ring.ndim != 2 or ring.shape[0] < 4 or ring.shape[1] != 2:
-        raise UsageError("a ring of the border data has fewer than four points")
-    if not (np.abs(ring) <= (180.0, 90.0)).all():
-        raise UsageError("a point of the border data is not on Earth")
-    return ring[:-1] if np.array_equal(ring[0], ring[-1]) else ring
-
-
-def _outer_edges(edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Drop edges that two members share, the map's cut at 180 degrees where both sides meet, and edges along a pole.
-
-    An edge that should cancel and does not (the two sides are cut differently) stays, which only makes the complement
-    look nearer.
-    """
-    on_meridian = np.where(edges == -180.0, 180.0, edges)
-    x1, y1, x2, y2 = on_meridian.T
-    at_pole = (np.abs(y1) == 90) & (np.abs(y2) == 90)
-    swap = (x1 > x2) | ((x1 == x2) & (y1 > y2))
-    keys = np.round(np.where(swap[:, None], on_meridian[:, [2, 3, 0, 1]], on_meridian), 7)
-    _, inverse, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-    outer = edges[(counts[inverse.reshape(-1)] == 1) & ~at_pole]
-    return outer if len(outer) else edges
-
-
-def _arcs(edges: NDArray[np.float64]) -> tuple[Vector, Vector]:
-    """Cut edges into short great-circle arcs: their starts and ends, unit vectors, shape (n, 3) each."""
-    spans = np.abs(edges[:, 2:] - edges[:, :2]).max(axis=1)
-    pieces = np.maximum(1, np.ceil(spans / _PIECE_DEGREES).astype(int))
-    which = np.repeat(np.arange(len(edges)), pieces)
-    step = np.concatenate([np.arange(n) for n in pieces])
-    first, last = edges[which, :2], edges[which, 2:]
-    count = pieces[which][:, None]
-    starts = first + (last - first) * (step[:, None] / count)
-    ends = first + (last - first) * ((step[:, None] + 1) / count)
-    return unit_vectors(starts[:, 1], starts[:, 0]), unit_vectors(ends[:, 1], ends[:, 0])
+def _closed(name: str, ring: object) -> tuple[tuple[float, float], ...]:
+    points: list[tuple[float, float]] = []
+    for point in ring if isinstance(ring, list) else ():
+        match point:
+            case [int() | float() as x, int() | float() as y, *_] if not isinstance(x, bool) and not isinstance(
+                y, bool
+            ):
+                if not (abs(x) <= 180 and abs(y) <= 90):  # before `float`, which takes no integer of any size
+                    raise UsageError(f"polygon {name!r}: a position is not on Earth")
+                points.append((float(x), float(y)))
+            case _:
+                raise UsageError(f"polygon {name!r}: a position is not [longitude, latitude]")
+    if len(points) < 4 or points[0] != points[-1]:
+        raise UsageError(f"polygon {name!r}: a ring needs four positions at least, the last one equal to the first")
+    return tuple(points[:-1])

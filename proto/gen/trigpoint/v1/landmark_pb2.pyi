@@ -5,9 +5,12 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trigpoint.v1 import place_pb2 as _place_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +21,66 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ProverFailure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProverFailureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProverFailure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROVER_FAILURE_UNSPECIFIED: _ProverFailure.ValueType  # 0
+    """Unset; not a valid failure."""
+    PROVER_FAILURE_NO_REPLY: _ProverFailure.ValueType  # 1
+    """The ranging landmark did not reply."""
+    PROVER_FAILURE_REFUSED: _ProverFailure.ValueType  # 2
+    """It refused."""
+    PROVER_FAILURE_TOO_FEW_ROUNDS: _ProverFailure.ValueType  # 3
+    """Too few rounds were answered."""
+    PROVER_FAILURE_NO_RECEIPT: _ProverFailure.ValueType  # 4
+    """The rounds were answered but no receipt came."""
+    PROVER_FAILURE_TOO_LATE: _ProverFailure.ValueType  # 6
+    """The order came too late to be carried out."""
+
+class ProverFailure(_ProverFailure, metaclass=_ProverFailureEnumTypeWrapper):
+    """Why a session between landmarks gave no receipt. Numbers as in RangeFailure."""
+
+PROVER_FAILURE_UNSPECIFIED: ProverFailure.ValueType  # 0
+"""Unset; not a valid failure."""
+PROVER_FAILURE_NO_REPLY: ProverFailure.ValueType  # 1
+"""The ranging landmark did not reply."""
+PROVER_FAILURE_REFUSED: ProverFailure.ValueType  # 2
+"""It refused."""
+PROVER_FAILURE_TOO_FEW_ROUNDS: ProverFailure.ValueType  # 3
+"""Too few rounds were answered."""
+PROVER_FAILURE_NO_RECEIPT: ProverFailure.ValueType  # 4
+"""The rounds were answered but no receipt came."""
+PROVER_FAILURE_TOO_LATE: ProverFailure.ValueType  # 6
+"""The order came too late to be carried out."""
+Global___ProverFailure: _TypeAlias = ProverFailure  # noqa: Y015
+
+class _AuditRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AuditRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AUDIT_RULE_UNSPECIFIED: _AuditRule.ValueType  # 0
+    """It is not distrusted."""
+    AUDIT_RULE_COUNTRY: _AuditRule.ValueType  # 1
+    """Its stated position is not in its stated country (docs/protocol.md LA5)."""
+    AUDIT_RULE_LIGHT: _AuditRule.ValueType  # 2
+    """Other landmarks and it answer each other faster than light in fibre allows (docs/protocol.md LA4, LA5)."""
+
+class AuditRule(_AuditRule, metaclass=_AuditRuleEnumTypeWrapper):
+    """Why a landmark is distrusted."""
+
+AUDIT_RULE_UNSPECIFIED: AuditRule.ValueType  # 0
+"""It is not distrusted."""
+AUDIT_RULE_COUNTRY: AuditRule.ValueType  # 1
+"""Its stated position is not in its stated country (docs/protocol.md LA5)."""
+AUDIT_RULE_LIGHT: AuditRule.ValueType  # 2
+"""Other landmarks and it answer each other faster than light in fibre allows (docs/protocol.md LA4, LA5)."""
+Global___AuditRule: _TypeAlias = AuditRule  # noqa: Y015
 
 @_typing.final
 class Landmark(_message.Message):
@@ -41,6 +104,8 @@ class Landmark(_message.Message):
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
     COUNTRY_FIELD_NUMBER: _builtins.int
+    OPERATOR_KEY_FIELD_NUMBER: _builtins.int
+    OPERATOR_SIGNATURE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `landmarks/{id}`; id is 1 to 63 of [a-z0-9-]."""
     public_key: _builtins.bytes
@@ -65,6 +130,10 @@ class Landmark(_message.Message):
     """Failure domain, merged over operator and hoster. Output only."""
     country: _builtins.str
     """ISO 3166-1 alpha-2 code of the country it says it stands in."""
+    operator_key: _builtins.bytes
+    """The operator's raw Ed25519 public key, 32 bytes; empty without a signature. The same for all landmarks of one operator."""
+    operator_signature: _builtins.bytes
+    """The operator's signature over the record, COSE_Sign1 (docs/protocol.md LA8). Empty: not signed, so it counts for no accusation."""
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """UDP endpoints as host:port or [host]:port, best first; 1 to 4."""
@@ -100,10 +169,12 @@ class Landmark(_message.Message):
         valid_until: _timestamp_pb2.Timestamp | None = ...,
         domain: _builtins.str = ...,
         country: _builtins.str = ...,
+        operator_key: _builtins.bytes = ...,
+        operator_signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revise_time", b"revise_time", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "domain", b"domain", "endpoints", b"endpoints", "hoster", b"hoster", "latitude", b"latitude", "longitude", b"longitude", "name", b"name", "operator", b"operator", "public_key", b"public_key", "revise_time", b"revise_time", "revision", b"revision", "survey_method", b"survey_method", "uncertainty_km", b"uncertainty_km", "valid_from", b"valid_from", "valid_until", b"valid_until", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "domain", b"domain", "endpoints", b"endpoints", "hoster", b"hoster", "latitude", b"latitude", "longitude", b"longitude", "name", b"name", "operator", b"operator", "operator_key", b"operator_key", "operator_signature", b"operator_signature", "public_key", b"public_key", "revise_time", b"revise_time", "revision", b"revision", "survey_method", b"survey_method", "uncertainty_km", b"uncertainty_km", "valid_from", b"valid_from", "valid_until", b"valid_until", "virtual_machine", b"virtual_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,3 +376,664 @@ class GetTicketKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetTicketKeyResponse: _TypeAlias = GetTicketKeyResponse  # noqa: Y015
+
+@_typing.final
+class ProveRequest(_message.Message):
+    """What a landmark sends on its Prove stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READY_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ready(self) -> Global___ProverReady:
+        """First message: ready to be ranged."""
+
+    @_builtins.property
+    def results(self) -> Global___ProverResults:
+        """Answer to one batch of orders."""
+
+    def __init__(
+        self,
+        *,
+        ready: Global___ProverReady | None = ...,
+        results: Global___ProverResults | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "ready", b"ready", "results", b"results"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "ready", b"ready", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["ready", "results"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___ProveRequest: _TypeAlias = ProveRequest  # noqa: Y015
+
+@_typing.final
+class ProverReady(_message.Message):
+    """A landmark is ready. Who it is stands in its certificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProverReady: _TypeAlias = ProverReady  # noqa: Y015
+
+@_typing.final
+class ProveResponse(_message.Message):
+    """What the server sends on a Prove stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def orders(self) -> Global___ProverOrders:
+        """Sessions to hold now."""
+
+    def __init__(
+        self,
+        *,
+        orders: Global___ProverOrders | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "orders", b"orders"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["orders"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___ProveResponse: _TypeAlias = ProveResponse  # noqa: Y015
+
+@_typing.final
+class ProverOrders(_message.Message):
+    """One batch of sessions to hold as the answering side, one after the other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    LIFE_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    challenge: _builtins.bytes
+    """Challenge of all of them, 32 bytes."""
+    @_builtins.property
+    def life(self) -> _duration_pb2.Duration:
+        """How long the server takes results, from now."""
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProverOrder]:
+        """1 to 64."""
+
+    def __init__(
+        self,
+        *,
+        challenge: _builtins.bytes = ...,
+        life: _duration_pb2.Duration | None = ...,
+        orders: _abc.Iterable[Global___ProverOrder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["life", b"life"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "life", b"life", "orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProverOrders: _TypeAlias = ProverOrders  # noqa: Y015
+
+@_typing.final
+class ProverOrder(_message.Message):
+    """One session to hold with another landmark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANDMARK_KEY_ID_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
+    landmark_key_id: _builtins.bytes
+    """SHA-256 of the ranging landmark's raw Ed25519 public key, 32 bytes."""
+    ticket: _builtins.bytes
+    """One-session ticket, COSE_Sign1 (docs/protocol.md §7)."""
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """UDP endpoints of the ranging landmark as host:port or [host]:port, best first."""
+
+    def __init__(
+        self,
+        *,
+        landmark_key_id: _builtins.bytes = ...,
+        endpoints: _abc.Iterable[_builtins.str] | None = ...,
+        ticket: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "landmark_key_id", b"landmark_key_id", "ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProverOrder: _TypeAlias = ProverOrder  # noqa: Y015
+
+@_typing.final
+class ProverResults(_message.Message):
+    """What came of one batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    challenge: _builtins.bytes
+    """The batch's challenge, 32 bytes."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProverResult]:
+        """One for each order."""
+
+    def __init__(
+        self,
+        *,
+        challenge: _builtins.bytes = ...,
+        results: _abc.Iterable[Global___ProverResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProverResults: _TypeAlias = ProverResults  # noqa: Y015
+
+@_typing.final
+class ProverResult(_message.Message):
+    """What came of one session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANDMARK_KEY_ID_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    landmark_key_id: _builtins.bytes
+    """The ranging landmark, 32 bytes."""
+    failure: Global___ProverFailure.ValueType
+    """Why there is none."""
+    @_builtins.property
+    def evidence(self) -> Global___ProverEvidence:
+        """Both ends' signatures."""
+
+    def __init__(
+        self,
+        *,
+        landmark_key_id: _builtins.bytes = ...,
+        evidence: Global___ProverEvidence | None = ...,
+        failure: Global___ProverFailure.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "failure", b"failure", "landmark_key_id", b"landmark_key_id", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["evidence", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ProverResult: _TypeAlias = ProverResult  # noqa: Y015
+
+@_typing.final
+class ProverEvidence(_message.Message):
+    """Both ends' signed accounts of one session between landmarks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    receipt: _builtins.bytes
+    """The ranging landmark's receipt, COSE_Sign1."""
+    statement: _builtins.bytes
+    """The answering landmark's statement, COSE_Sign1 (docs/protocol.md R9)."""
+    answered: _builtins.bytes
+    """Mask of the rounds that it answered, 8 bytes (docs/protocol.md C4)."""
+    def __init__(
+        self,
+        *,
+        receipt: _builtins.bytes = ...,
+        statement: _builtins.bytes = ...,
+        answered: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "receipt", b"receipt", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProverEvidence: _TypeAlias = ProverEvidence  # noqa: Y015
+
+@_typing.final
+class ListLandmarkAuditsRequest(_message.Message):
+    """Which audits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many, up to 1,000. Unset: 100."""
+    page_token: _builtins.str
+    """From the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLandmarkAuditsRequest: _TypeAlias = ListLandmarkAuditsRequest  # noqa: Y015
+
+@_typing.final
+class ListLandmarkAuditsResponse(_message.Message):
+    """One page of audits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AUDIT_TIME_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def audits(self) -> _containers.RepeatedCompositeFieldContainer[Global___LandmarkAudit]:
+        """In the order of their landmarks' names."""
+
+    @_builtins.property
+    def audit_time(self) -> _timestamp_pb2.Timestamp:
+        """When the newest audit ran; unset before the first."""
+
+    def __init__(
+        self,
+        *,
+        audits: _abc.Iterable[Global___LandmarkAudit] | None = ...,
+        next_page_token: _builtins.str = ...,
+        audit_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_time", b"audit_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_time", b"audit_time", "audits", b"audits", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLandmarkAuditsResponse: _TypeAlias = ListLandmarkAuditsResponse  # noqa: Y015
+
+@_typing.final
+class LandmarkAudit(_message.Message):
+    """What the ranges between landmarks say of one of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    WHY_NOT_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    DISTRUST_TIME_FIELD_NUMBER: _builtins.int
+    CONTRADICTIONS_FIELD_NUMBER: _builtins.int
+    RANGED_BY_DOMAINS_FIELD_NUMBER: _builtins.int
+    LAST_RANGE_TIME_FIELD_NUMBER: _builtins.int
+    POSITION_BOUND_KM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`landmarks/{id}`."""
+    domain: _builtins.str
+    """Failure domain."""
+    counts: _builtins.bool
+    """It counts for proofs now (docs/protocol.md PL3), the licensee's own aside."""
+    why_not: _builtins.str
+    """Why it does not; empty when it does."""
+    rule: Global___AuditRule.ValueType
+    """Why it is distrusted; unspecified when it is not."""
+    explanation: _builtins.str
+    """One sentence that tells why it is distrusted, with its numbers; empty when it is not."""
+    ranged_by_domains: _builtins.int
+    """Other domains that ranged it within the policy's time."""
+    position_bound_km: _builtins.float
+    """How far from its stated position it can be at most (docs/protocol.md LA7), kilometers; 0 when nothing bounds it."""
+    @_builtins.property
+    def distrust_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it has been distrusted; unset when it is not."""
+
+    @_builtins.property
+    def contradictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contradiction]:
+        """The pairs that brought the distrust, largest contradiction first; at most 100."""
+
+    @_builtins.property
+    def last_range_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last ranged; unset when it never was."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        counts: _builtins.bool = ...,
+        why_not: _builtins.str = ...,
+        rule: Global___AuditRule.ValueType = ...,
+        explanation: _builtins.str = ...,
+        distrust_time: _timestamp_pb2.Timestamp | None = ...,
+        contradictions: _abc.Iterable[Global___Contradiction] | None = ...,
+        ranged_by_domains: _builtins.int = ...,
+        last_range_time: _timestamp_pb2.Timestamp | None = ...,
+        position_bound_km: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["distrust_time", b"distrust_time", "last_range_time", b"last_range_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contradictions", b"contradictions", "counts", b"counts", "distrust_time", b"distrust_time", "domain", b"domain", "explanation", b"explanation", "last_range_time", b"last_range_time", "name", b"name", "position_bound_km", b"position_bound_km", "ranged_by_domains", b"ranged_by_domains", "rule", b"rule", "why_not", b"why_not"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LandmarkAudit: _TypeAlias = LandmarkAudit  # noqa: Y015
+
+@_typing.final
+class Contradiction(_message.Message):
+    """A pair whose round trip is too short for the distance between its stated positions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_LANDMARK_ID_FIELD_NUMBER: _builtins.int
+    OF_LANDMARK_ID_FIELD_NUMBER: _builtins.int
+    RTT_NS_FIELD_NUMBER: _builtins.int
+    APART_KM_FIELD_NUMBER: _builtins.int
+    REACH_KM_FIELD_NUMBER: _builtins.int
+    by_landmark_id: _builtins.str
+    """Id of the landmark that ranged."""
+    of_landmark_id: _builtins.str
+    """Id of the landmark that answered."""
+    rtt_ns: _builtins.int
+    """Least round trip, nanoseconds."""
+    apart_km: _builtins.float
+    """Distance between the stated positions, kilometers."""
+    reach_km: _builtins.float
+    """The most that the round trip allows (docs/protocol.md LA4), kilometers."""
+    def __init__(
+        self,
+        *,
+        by_landmark_id: _builtins.str = ...,
+        of_landmark_id: _builtins.str = ...,
+        rtt_ns: _builtins.int = ...,
+        apart_km: _builtins.float = ...,
+        reach_km: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apart_km", b"apart_km", "by_landmark_id", b"by_landmark_id", "of_landmark_id", b"of_landmark_id", "reach_km", b"reach_km", "rtt_ns", b"rtt_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Contradiction: _TypeAlias = Contradiction  # noqa: Y015
+
+@_typing.final
+class PlanLandmarksRequest(_message.Message):
+    """What to plan for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SITES_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    MAX_CHOSEN_FIELD_NUMBER: _builtins.int
+    PATH_FACTOR_FIELD_NUMBER: _builtins.int
+    ACCESS_MS_FIELD_NUMBER: _builtins.int
+    max_chosen: _builtins.int
+    """At most this many candidates are chosen. Unset: 10."""
+    path_factor: _builtins.float
+    """How much longer than the great circle the way of light in fibre is taken to be. Unset: 1.5. At least 1."""
+    access_ms: _builtins.float
+    """Round trip of last mile and device besides, milliseconds. Unset: 0.1."""
+    @_builtins.property
+    def sites(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanSite]:
+        """Sites to prove; none: those of every deployment on record. At most 10,000."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanCandidate]:
+        """Where a landmark could be set up. At most 10,000."""
+
+    def __init__(
+        self,
+        *,
+        sites: _abc.Iterable[Global___PlanSite] | None = ...,
+        candidates: _abc.Iterable[Global___PlanCandidate] | None = ...,
+        max_chosen: _builtins.int = ...,
+        path_factor: _builtins.float = ...,
+        access_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_ms", b"access_ms", "candidates", b"candidates", "max_chosen", b"max_chosen", "path_factor", b"path_factor", "sites", b"sites"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanLandmarksRequest: _TypeAlias = PlanLandmarksRequest  # noqa: Y015
+
+@_typing.final
+class PlanSite(_message.Message):
+    """A place that a device is to be proven in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PRESENCE_FIELD_NUMBER: _builtins.int
+    LATITUDE_FIELD_NUMBER: _builtins.int
+    LONGITUDE_FIELD_NUMBER: _builtins.int
+    RADIUS_KM_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """For people, 1 to 128 characters."""
+    presence: _place_pb2.Presence.ValueType
+    """What is to be proven."""
+    latitude: _builtins.float
+    """Where the device stands, degrees, WGS 84: the site's center, or any place in a country."""
+    longitude: _builtins.float
+    """Degrees, WGS 84."""
+    radius_km: _builtins.float
+    """Radius of the site, kilometers; with presence SITE alone."""
+    country: _builtins.str
+    """The licensed country; with presence COUNTRY alone."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        presence: _place_pb2.Presence.ValueType = ...,
+        latitude: _builtins.float = ...,
+        longitude: _builtins.float = ...,
+        radius_km: _builtins.float = ...,
+        country: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "latitude", b"latitude", "longitude", b"longitude", "name", b"name", "presence", b"presence", "radius_km", b"radius_km"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanSite: _TypeAlias = PlanSite  # noqa: Y015
+
+@_typing.final
+class PlanCandidate(_message.Message):
+    """A place where a landmark could be set up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    LATITUDE_FIELD_NUMBER: _builtins.int
+    LONGITUDE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """For people, 1 to 128 characters."""
+    operator: _builtins.str
+    """Who would run it; candidates and landmarks of one operator are one failure domain. Empty: an operator of its own."""
+    latitude: _builtins.float
+    """Degrees, WGS 84."""
+    longitude: _builtins.float
+    """Degrees, WGS 84."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        latitude: _builtins.float = ...,
+        longitude: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latitude", b"latitude", "longitude", b"longitude", "name", b"name", "operator", b"operator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanCandidate: _TypeAlias = PlanCandidate  # noqa: Y015
+
+@_typing.final
+class PlanLandmarksResponse(_message.Message):
+    """The plan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SITES_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    TOLERATED_DOMAINS_FIELD_NUMBER: _builtins.int
+    tolerated_domains: _builtins.int
+    """Failure domains that may be wrong, f; a proof needs f + 1."""
+    @_builtins.property
+    def sites(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedSite]:
+        """One for each site, in the order of the request."""
+
+    @_builtins.property
+    def chosen(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChosenCandidate]:
+        """Candidates worth setting up, the most useful first."""
+
+    def __init__(
+        self,
+        *,
+        sites: _abc.Iterable[Global___PlannedSite] | None = ...,
+        chosen: _abc.Iterable[Global___ChosenCandidate] | None = ...,
+        tolerated_domains: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "sites", b"sites", "tolerated_domains", b"tolerated_domains"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanLandmarksResponse: _TypeAlias = PlanLandmarksResponse  # noqa: Y015
+
+@_typing.final
+class PlannedSite(_message.Message):
+    """What can be proven about one site."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: _builtins.int
+    PROVABLE_NOW_FIELD_NUMBER: _builtins.int
+    PROVABLE_THEN_FIELD_NUMBER: _builtins.int
+    REACHES_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    provable_now: _builtins.bool
+    """Provable with the registered landmarks."""
+    provable_then: _builtins.bool
+    """Provable with the chosen candidates besides."""
+    missing: _builtins.str
+    """One sentence that says what is missing; empty when nothing is."""
+    @_builtins.property
+    def site(self) -> Global___PlanSite:
+        """The site."""
+
+    @_builtins.property
+    def reaches(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanReach]:
+        """The landmarks that reach it best, one a domain, f + 1 of them or fewer."""
+
+    def __init__(
+        self,
+        *,
+        site: Global___PlanSite | None = ...,
+        provable_now: _builtins.bool = ...,
+        provable_then: _builtins.bool = ...,
+        reaches: _abc.Iterable[Global___PlanReach] | None = ...,
+        missing: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["site", b"site"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "provable_now", b"provable_now", "provable_then", b"provable_then", "reaches", b"reaches", "site", b"site"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedSite: _TypeAlias = PlannedSite  # noqa: Y015
+
+@_typing.final
+class PlanReach(_message.Message):
+    """One landmark's or candidate's part in the proof of a site."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    DISTANCE_KM_FIELD_NUMBER: _builtins.int
+    NEEDED_RTT_MS_FIELD_NUMBER: _builtins.int
+    EXPECTED_RTT_MS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Landmark id, or candidate name."""
+    candidate: _builtins.bool
+    """It is a candidate."""
+    distance_km: _builtins.float
+    """Distance to the device, kilometers."""
+    needed_rtt_ms: _builtins.float
+    """The round trip must not be longer than this, milliseconds; 0 or less: no round trip is short enough."""
+    expected_rtt_ms: _builtins.float
+    """The round trip that the request's assumptions expect, milliseconds."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        candidate: _builtins.bool = ...,
+        distance_km: _builtins.float = ...,
+        needed_rtt_ms: _builtins.float = ...,
+        expected_rtt_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "distance_km", b"distance_km", "expected_rtt_ms", b"expected_rtt_ms", "name", b"name", "needed_rtt_ms", b"needed_rtt_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanReach: _TypeAlias = PlanReach  # noqa: Y015
+
+@_typing.final
+class ChosenCandidate(_message.Message):
+    """A candidate worth setting up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    GAINED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def candidate(self) -> Global___PlanCandidate:
+        """The candidate."""
+
+    @_builtins.property
+    def gained(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the sites that become provable with it and those before it."""
+
+    def __init__(
+        self,
+        *,
+        candidate: Global___PlanCandidate | None = ...,
+        gained: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "gained", b"gained"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChosenCandidate: _TypeAlias = ChosenCandidate  # noqa: Y015

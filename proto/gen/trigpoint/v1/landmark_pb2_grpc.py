@@ -55,6 +55,21 @@ class LandmarkServiceStub:
                 request_serializer=trigpoint_dot_v1_dot_landmark__pb2.GetTicketKeyRequest.SerializeToString,
                 response_deserializer=trigpoint_dot_v1_dot_landmark__pb2.GetTicketKeyResponse.FromString,
                 _registered_method=True)
+        self.Prove = channel.stream_stream(
+                '/trigpoint.v1.LandmarkService/Prove',
+                request_serializer=trigpoint_dot_v1_dot_landmark__pb2.ProveRequest.SerializeToString,
+                response_deserializer=trigpoint_dot_v1_dot_landmark__pb2.ProveResponse.FromString,
+                _registered_method=True)
+        self.ListLandmarkAudits = channel.unary_unary(
+                '/trigpoint.v1.LandmarkService/ListLandmarkAudits',
+                request_serializer=trigpoint_dot_v1_dot_landmark__pb2.ListLandmarkAuditsRequest.SerializeToString,
+                response_deserializer=trigpoint_dot_v1_dot_landmark__pb2.ListLandmarkAuditsResponse.FromString,
+                _registered_method=True)
+        self.PlanLandmarks = channel.unary_unary(
+                '/trigpoint.v1.LandmarkService/PlanLandmarks',
+                request_serializer=trigpoint_dot_v1_dot_landmark__pb2.PlanLandmarksRequest.SerializeToString,
+                response_deserializer=trigpoint_dot_v1_dot_landmark__pb2.PlanLandmarksResponse.FromString,
+                _registered_method=True)
 
 
 class LandmarkServiceServicer:
@@ -89,6 +104,29 @@ class LandmarkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Prove(self, request_iterator, context):
+        """Landmarks range each other (docs/protocol.md §12): a registered landmark holds this stream open with its own certificate, is told by
+        which others to be ranged, and returns their receipts and its statements. Role: landmark, whose certificate names a registered one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLandmarkAudits(self, request, context):
+        """What the newest audit says of each landmark, in the order of names. Roles: officer, landmark.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanLandmarks(self, request, context):
+        """Which sites can be proven with the registered landmarks, what round trips that needs, and which candidates would help most.
+        Changes nothing. Role: officer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LandmarkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +149,21 @@ def add_LandmarkServiceServicer_to_server(servicer, server):
                     servicer.GetTicketKey,
                     request_deserializer=trigpoint_dot_v1_dot_landmark__pb2.GetTicketKeyRequest.FromString,
                     response_serializer=trigpoint_dot_v1_dot_landmark__pb2.GetTicketKeyResponse.SerializeToString,
+            ),
+            'Prove': grpc.stream_stream_rpc_method_handler(
+                    servicer.Prove,
+                    request_deserializer=trigpoint_dot_v1_dot_landmark__pb2.ProveRequest.FromString,
+                    response_serializer=trigpoint_dot_v1_dot_landmark__pb2.ProveResponse.SerializeToString,
+            ),
+            'ListLandmarkAudits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLandmarkAudits,
+                    request_deserializer=trigpoint_dot_v1_dot_landmark__pb2.ListLandmarkAuditsRequest.FromString,
+                    response_serializer=trigpoint_dot_v1_dot_landmark__pb2.ListLandmarkAuditsResponse.SerializeToString,
+            ),
+            'PlanLandmarks': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanLandmarks,
+                    request_deserializer=trigpoint_dot_v1_dot_landmark__pb2.PlanLandmarksRequest.FromString,
+                    response_serializer=trigpoint_dot_v1_dot_landmark__pb2.PlanLandmarksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +275,87 @@ class LandmarkService:
             '/trigpoint.v1.LandmarkService/GetTicketKey',
             trigpoint_dot_v1_dot_landmark__pb2.GetTicketKeyRequest.SerializeToString,
             trigpoint_dot_v1_dot_landmark__pb2.GetTicketKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prove(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/trigpoint.v1.LandmarkService/Prove',
+            trigpoint_dot_v1_dot_landmark__pb2.ProveRequest.SerializeToString,
+            trigpoint_dot_v1_dot_landmark__pb2.ProveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLandmarkAudits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trigpoint.v1.LandmarkService/ListLandmarkAudits',
+            trigpoint_dot_v1_dot_landmark__pb2.ListLandmarkAuditsRequest.SerializeToString,
+            trigpoint_dot_v1_dot_landmark__pb2.ListLandmarkAuditsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanLandmarks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trigpoint.v1.LandmarkService/PlanLandmarks',
+            trigpoint_dot_v1_dot_landmark__pb2.PlanLandmarksRequest.SerializeToString,
+            trigpoint_dot_v1_dot_landmark__pb2.PlanLandmarksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,16 @@ class LandmarkServiceStub:
     """Landmarks in the order of their names. Roles: officer, landmark."""
     GetTicketKey: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.GetTicketKeyRequest, _landmark_pb2.GetTicketKeyResponse]
     """The key that this server signs tickets with, which a landmark must know. Roles: officer, landmark."""
+    Prove: _grpc.StreamStreamMultiCallable[_landmark_pb2.ProveRequest, _landmark_pb2.ProveResponse]
+    """Landmarks range each other (docs/protocol.md §12): a registered landmark holds this stream open with its own certificate, is told by
+    which others to be ranged, and returns their receipts and its statements. Role: landmark, whose certificate names a registered one.
+    """
+    ListLandmarkAudits: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.ListLandmarkAuditsRequest, _landmark_pb2.ListLandmarkAuditsResponse]
+    """What the newest audit says of each landmark, in the order of names. Roles: officer, landmark."""
+    PlanLandmarks: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.PlanLandmarksRequest, _landmark_pb2.PlanLandmarksResponse]
+    """Which sites can be proven with the registered landmarks, what round trips that needs, and which candidates would help most.
+    Changes nothing. Role: officer.
+    """
 
 @_typing.type_check_only
 class LandmarkServiceAsyncStub(LandmarkServiceStub):
@@ -55,6 +65,16 @@ class LandmarkServiceAsyncStub(LandmarkServiceStub):
     """Landmarks in the order of their names. Roles: officer, landmark."""
     GetTicketKey: _aio.UnaryUnaryMultiCallable[_landmark_pb2.GetTicketKeyRequest, _landmark_pb2.GetTicketKeyResponse]  # type: ignore[assignment]
     """The key that this server signs tickets with, which a landmark must know. Roles: officer, landmark."""
+    Prove: _aio.StreamStreamMultiCallable[_landmark_pb2.ProveRequest, _landmark_pb2.ProveResponse]  # type: ignore[assignment]
+    """Landmarks range each other (docs/protocol.md §12): a registered landmark holds this stream open with its own certificate, is told by
+    which others to be ranged, and returns their receipts and its statements. Role: landmark, whose certificate names a registered one.
+    """
+    ListLandmarkAudits: _aio.UnaryUnaryMultiCallable[_landmark_pb2.ListLandmarkAuditsRequest, _landmark_pb2.ListLandmarkAuditsResponse]  # type: ignore[assignment]
+    """What the newest audit says of each landmark, in the order of names. Roles: officer, landmark."""
+    PlanLandmarks: _aio.UnaryUnaryMultiCallable[_landmark_pb2.PlanLandmarksRequest, _landmark_pb2.PlanLandmarksResponse]  # type: ignore[assignment]
+    """Which sites can be proven with the registered landmarks, what round trips that needs, and which candidates would help most.
+    Changes nothing. Role: officer.
+    """
 
 class LandmarkServiceServicer(metaclass=_abc_1.ABCMeta):
     """The registry of landmarks. Callers' roles: officer for everything, landmark for reading."""
@@ -90,5 +110,33 @@ class LandmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_landmark_pb2.GetTicketKeyResponse, _abc.Awaitable[_landmark_pb2.GetTicketKeyResponse]]:
         """The key that this server signs tickets with, which a landmark must know. Roles: officer, landmark."""
+
+    @_abc_1.abstractmethod
+    def Prove(
+        self,
+        request_iterator: _MaybeAsyncIterator[_landmark_pb2.ProveRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_landmark_pb2.ProveResponse], _abc.AsyncIterator[_landmark_pb2.ProveResponse]]:
+        """Landmarks range each other (docs/protocol.md §12): a registered landmark holds this stream open with its own certificate, is told by
+        which others to be ranged, and returns their receipts and its statements. Role: landmark, whose certificate names a registered one.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLandmarkAudits(
+        self,
+        request: _landmark_pb2.ListLandmarkAuditsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_landmark_pb2.ListLandmarkAuditsResponse, _abc.Awaitable[_landmark_pb2.ListLandmarkAuditsResponse]]:
+        """What the newest audit says of each landmark, in the order of names. Roles: officer, landmark."""
+
+    @_abc_1.abstractmethod
+    def PlanLandmarks(
+        self,
+        request: _landmark_pb2.PlanLandmarksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_landmark_pb2.PlanLandmarksResponse, _abc.Awaitable[_landmark_pb2.PlanLandmarksResponse]]:
+        """Which sites can be proven with the registered landmarks, what round trips that needs, and which candidates would help most.
+        Changes nothing. Role: officer.
+        """
 
 def add_LandmarkServiceServicer_to_server(servicer: LandmarkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

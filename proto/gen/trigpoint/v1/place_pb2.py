@@ -24,21 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18trigpoint/v1/place.proto\x12\x0ctrigpoint.v1\"\xfb\x01\n\x04\x44isc\x12\x13\n\x0blandmark_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x0e\n\x06rtt_ns\x18\x03 \x01(\x03\x12\x11\n\tradius_km\x18\x04 \x01(\x01\x12\x1a\n\x12licensed_region_km\x18\x05 \x01(\x01\x12\x15\n\rprohibited_km\x18\x06 \x01(\x01\x12 \n\x18\x65xcludes_licensed_region\x18\x07 \x01(\x08\x12\x1e\n\x16within_licensed_region\x18\x08 \x01(\x08\x12\x1b\n\x13\x65xcludes_prohibited\x18\t \x01(\x08\x12\x19\n\x11within_prohibited\x18\n \x01(\x08\"\x85\x03\n\x03\x46ix\x12\x11\n\tranged_by\x18\x01 \x01(\x0c\x12*\n\tassurance\x18\x02 \x01(\x0e\x32\x17.trigpoint.v1.Assurance\x12\x35\n\x12in_licensed_region\x18\x03 \x01(\x0e\x32\x19.trigpoint.v1.PlaceAnswer\x12\x35\n\x12outside_prohibited\x18\x04 \x01(\x0e\x32\x19.trigpoint.v1.PlaceAnswer\x12!\n\x05\x64iscs\x18\x05 \x03(\x0b\x32\x12.trigpoint.v1.Disc\x12\x19\n\x11tolerated_domains\x18\x06 \x01(\r\x12\x18\n\x10least_violations\x18\x07 \x01(\r\x12\x18\n\x10\x62order_margin_km\x18\x08 \x01(\x01\x12\x17\n\x0f\x62orders_version\x18\t \x01(\t\x12\x1a\n\x12prohibited_version\x18\n \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x0b \x01(\t\x12\x15\n\rdemonstration\x18\x0c \x01(\x08*\x95\x01\n\x0bPlaceAnswer\x12\x1c\n\x18PLACE_ANSWER_UNSPECIFIED\x10\x00\x12\x17\n\x13PLACE_ANSWER_PROVEN\x10\x01\x12\x1a\n\x16PLACE_ANSWER_INDICATED\x10\x02\x12\x18\n\x14PLACE_ANSWER_REFUTED\x10\x03\x12\x19\n\x15PLACE_ANSWER_UNPROVEN\x10\x04*C\n\tAssurance\x12\x19\n\x15\x41SSURANCE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41SSURANCE_DEVICE_RANGED\x10\x01*n\n\x08Presence\x12\x18\n\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x11\n\rPRESENCE_SITE\x10\x01\x12\x14\n\x10PRESENCE_COUNTRY\x10\x02\x12\x1f\n\x1bPRESENCE_OUTSIDE_PROHIBITED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18trigpoint/v1/place.proto\x12\x0ctrigpoint.v1\"\x80\x03\n\x04\x44isc\x12\x13\n\x0blandmark_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x0e\n\x06rtt_ns\x18\x03 \x01(\x03\x12\x11\n\tradius_km\x18\x04 \x01(\x01\x12\x1a\n\x12licensed_region_km\x18\x05 \x01(\x01\x12\x15\n\rprohibited_km\x18\x06 \x01(\x01\x12 \n\x18\x65xcludes_licensed_region\x18\x07 \x01(\x08\x12\x1e\n\x16within_licensed_region\x18\x08 \x01(\x08\x12\x1b\n\x13\x65xcludes_prohibited\x18\t \x01(\x08\x12\x19\n\x11within_prohibited\x18\n \x01(\x08\x12\x10\n\x08latitude\x18\x0b \x01(\x01\x12\x11\n\tlongitude\x18\x0c \x01(\x01\x12\x19\n\x11landmark_revision\x18\r \x01(\x03\x12\x17\n\x0f\x66ibre_radius_km\x18\x0e \x01(\x01\x12\x12\n\nmay_accuse\x18\x0f \x01(\x08\x12\x16\n\x0emay_prove_site\x18\x10 \x01(\x08\"c\n\x06\x44\x65pths\x12\x11\n\tin_region\x18\x01 \x01(\r\x12\x15\n\rin_complement\x18\x02 \x01(\r\x12\x1b\n\x13in_complement_fibre\x18\x03 \x01(\r\x12\x12\n\nby_several\x18\x04 \x01(\x08\"\xe2\x03\n\x03\x46ix\x12\x11\n\tranged_by\x18\x01 \x01(\x0c\x12*\n\tassurance\x18\x02 \x01(\x0e\x32\x17.trigpoint.v1.Assurance\x12\x35\n\x12in_licensed_region\x18\x03 \x01(\x0e\x32\x19.trigpoint.v1.PlaceAnswer\x12\x35\n\x12outside_prohibited\x18\x04 \x01(\x0e\x32\x19.trigpoint.v1.PlaceAnswer\x12!\n\x05\x64iscs\x18\x05 \x03(\x0b\x32\x12.trigpoint.v1.Disc\x12\x19\n\x11tolerated_domains\x18\x06 \x01(\r\x12\x18\n\x10least_violations\x18\x07 \x01(\r\x12\x18\n\x10\x62order_margin_km\x18\x08 \x01(\x01\x12\x17\n\x0f\x62orders_version\x18\t \x01(\t\x12\x1a\n\x12prohibited_version\x18\n \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x0b \x01(\t\x12\x15\n\rdemonstration\x18\x0c \x01(\x08\x12-\n\x0flicensed_depths\x18\r \x01(\x0b\x32\x14.trigpoint.v1.Depths\x12,\n\x0eoutside_depths\x18\x0e \x01(\x0b\x32\x14.trigpoint.v1.Depths*\x95\x01\n\x0bPlaceAnswer\x12\x1c\n\x18PLACE_ANSWER_UNSPECIFIED\x10\x00\x12\x17\n\x13PLACE_ANSWER_PROVEN\x10\x01\x12\x1a\n\x16PLACE_ANSWER_INDICATED\x10\x02\x12\x18\n\x14PLACE_ANSWER_REFUTED\x10\x03\x12\x19\n\x15PLACE_ANSWER_UNPROVEN\x10\x04*C\n\tAssurance\x12\x19\n\x15\x41SSURANCE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41SSURANCE_DEVICE_RANGED\x10\x01*n\n\x08Presence\x12\x18\n\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x11\n\rPRESENCE_SITE\x10\x01\x12\x14\n\x10PRESENCE_COUNTRY\x10\x02\x12\x1f\n\x1bPRESENCE_OUTSIDE_PROHIBITED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trigpoint.v1.place_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PLACEANSWER']._serialized_start=689
-  _globals['_PLACEANSWER']._serialized_end=838
-  _globals['_ASSURANCE']._serialized_start=840
-  _globals['_ASSURANCE']._serialized_end=907
-  _globals['_PRESENCE']._serialized_start=909
-  _globals['_PRESENCE']._serialized_end=1019
+  _globals['_PLACEANSWER']._serialized_start=1016
+  _globals['_PLACEANSWER']._serialized_end=1165
+  _globals['_ASSURANCE']._serialized_start=1167
+  _globals['_ASSURANCE']._serialized_end=1234
+  _globals['_PRESENCE']._serialized_start=1236
+  _globals['_PRESENCE']._serialized_end=1346
   _globals['_DISC']._serialized_start=43
-  _globals['_DISC']._serialized_end=294
-  _globals['_FIX']._serialized_start=297
-  _globals['_FIX']._serialized_end=686
+  _globals['_DISC']._serialized_end=427
+  _globals['_DEPTHS']._serialized_start=429
+  _globals['_DEPTHS']._serialized_end=528
+  _globals['_FIX']._serialized_start=531
+  _globals['_FIX']._serialized_end=1013
 # @@protoc_insertion_point(module_scope)

@@ -30,9 +30,9 @@ class _PlaceAnswerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlaceAnsw
     PLACE_ANSWER_PROVEN: _PlaceAnswer.ValueType  # 1
     """True even if any f failure domains are wrong."""
     PLACE_ANSWER_INDICATED: _PlaceAnswer.ValueType  # 2
-    """Would be proven if every landmark were trusted (f = 0). Advice; counts for no license."""
+    """Would be proven if light travelled at 2/3 of its speed, as in fibre, or if every landmark were trusted (f = 0). Advice; counts for no license."""
     PLACE_ANSWER_REFUTED: _PlaceAnswer.ValueType  # 3
-    """False even if any f failure domains are wrong: v* + f + 1 domains each alone exclude it (docs/protocol.md PL6)."""
+    """False even if any f failure domains are wrong (docs/protocol.md PL6)."""
     PLACE_ANSWER_UNPROVEN: _PlaceAnswer.ValueType  # 4
     """Neither."""
 
@@ -44,9 +44,9 @@ PLACE_ANSWER_UNSPECIFIED: PlaceAnswer.ValueType  # 0
 PLACE_ANSWER_PROVEN: PlaceAnswer.ValueType  # 1
 """True even if any f failure domains are wrong."""
 PLACE_ANSWER_INDICATED: PlaceAnswer.ValueType  # 2
-"""Would be proven if every landmark were trusted (f = 0). Advice; counts for no license."""
+"""Would be proven if light travelled at 2/3 of its speed, as in fibre, or if every landmark were trusted (f = 0). Advice; counts for no license."""
 PLACE_ANSWER_REFUTED: PlaceAnswer.ValueType  # 3
-"""False even if any f failure domains are wrong: v* + f + 1 domains each alone exclude it (docs/protocol.md PL6)."""
+"""False even if any f failure domains are wrong (docs/protocol.md PL6)."""
 PLACE_ANSWER_UNPROVEN: PlaceAnswer.ValueType  # 4
 """Neither."""
 Global___PlaceAnswer: _TypeAlias = PlaceAnswer  # noqa: Y015
@@ -115,6 +115,12 @@ class Disc(_message.Message):
     WITHIN_LICENSED_REGION_FIELD_NUMBER: _builtins.int
     EXCLUDES_PROHIBITED_FIELD_NUMBER: _builtins.int
     WITHIN_PROHIBITED_FIELD_NUMBER: _builtins.int
+    LATITUDE_FIELD_NUMBER: _builtins.int
+    LONGITUDE_FIELD_NUMBER: _builtins.int
+    LANDMARK_REVISION_FIELD_NUMBER: _builtins.int
+    FIBRE_RADIUS_KM_FIELD_NUMBER: _builtins.int
+    MAY_ACCUSE_FIELD_NUMBER: _builtins.int
+    MAY_PROVE_SITE_FIELD_NUMBER: _builtins.int
     landmark_id: _builtins.str
     """The landmark's id."""
     domain: _builtins.str
@@ -135,6 +141,18 @@ class Disc(_message.Message):
     """This disc alone excludes every prohibited destination."""
     within_prohibited: _builtins.bool
     """This disc alone lies in prohibited destinations."""
+    latitude: _builtins.float
+    """Where the landmark says it stands, degrees, WGS 84."""
+    longitude: _builtins.float
+    """Degrees, WGS 84."""
+    landmark_revision: _builtins.int
+    """Revision of the landmark's record that was used."""
+    fibre_radius_km: _builtins.float
+    """Radius at the fibre grade, kilometers (docs/protocol.md PL1): advice."""
+    may_accuse: _builtins.bool
+    """The landmark may count for an accusation (docs/protocol.md PL3)."""
+    may_prove_site: _builtins.bool
+    """The landmark may count for the proof of a site."""
     def __init__(
         self,
         *,
@@ -148,14 +166,54 @@ class Disc(_message.Message):
         within_licensed_region: _builtins.bool = ...,
         excludes_prohibited: _builtins.bool = ...,
         within_prohibited: _builtins.bool = ...,
+        latitude: _builtins.float = ...,
+        longitude: _builtins.float = ...,
+        landmark_revision: _builtins.int = ...,
+        fibre_radius_km: _builtins.float = ...,
+        may_accuse: _builtins.bool = ...,
+        may_prove_site: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "excludes_licensed_region", b"excludes_licensed_region", "excludes_prohibited", b"excludes_prohibited", "landmark_id", b"landmark_id", "licensed_region_km", b"licensed_region_km", "prohibited_km", b"prohibited_km", "radius_km", b"radius_km", "rtt_ns", b"rtt_ns", "within_licensed_region", b"within_licensed_region", "within_prohibited", b"within_prohibited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "excludes_licensed_region", b"excludes_licensed_region", "excludes_prohibited", b"excludes_prohibited", "fibre_radius_km", b"fibre_radius_km", "landmark_id", b"landmark_id", "landmark_revision", b"landmark_revision", "latitude", b"latitude", "licensed_region_km", b"licensed_region_km", "longitude", b"longitude", "may_accuse", b"may_accuse", "may_prove_site", b"may_prove_site", "prohibited_km", b"prohibited_km", "radius_km", b"radius_km", "rtt_ns", b"rtt_ns", "within_licensed_region", b"within_licensed_region", "within_prohibited", b"within_prohibited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Disc: _TypeAlias = Disc  # noqa: Y015
+
+@_typing.final
+class Depths(_message.Message):
+    """The depths that decided one question about a region X (docs/protocol.md PL4, PL6); each is a lower bound."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IN_REGION_FIELD_NUMBER: _builtins.int
+    IN_COMPLEMENT_FIELD_NUMBER: _builtins.int
+    IN_COMPLEMENT_FIBRE_FIELD_NUMBER: _builtins.int
+    BY_SEVERAL_FIELD_NUMBER: _builtins.int
+    in_region: _builtins.int
+    """Every place in X lies outside of so many discs that may accuse."""
+    in_complement: _builtins.int
+    """Every place that is not in X lies outside of so many discs that may prove."""
+    in_complement_fibre: _builtins.int
+    """The same at the fibre grade; 0 when that was not asked."""
+    by_several: _builtins.bool
+    """No single disc showed it: several together did."""
+    def __init__(
+        self,
+        *,
+        in_region: _builtins.int = ...,
+        in_complement: _builtins.int = ...,
+        in_complement_fibre: _builtins.int = ...,
+        by_several: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_several", b"by_several", "in_complement", b"in_complement", "in_complement_fibre", b"in_complement_fibre", "in_region", b"in_region"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Depths: _TypeAlias = Depths  # noqa: Y015
 
 @_typing.final
 class Fix(_message.Message):
@@ -175,6 +233,8 @@ class Fix(_message.Message):
     PROHIBITED_VERSION_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     DEMONSTRATION_FIELD_NUMBER: _builtins.int
+    LICENSED_DEPTHS_FIELD_NUMBER: _builtins.int
+    OUTSIDE_DEPTHS_FIELD_NUMBER: _builtins.int
     ranged_by: _builtins.bytes
     """The device whose signed log holds the ranges, 8 bytes; another one than the subject when it extends along proven edges."""
     assurance: Global___Assurance.ValueType
@@ -201,6 +261,14 @@ class Fix(_message.Message):
     def discs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Disc]:
         """The smallest disc of each failure domain, smallest first."""
 
+    @_builtins.property
+    def licensed_depths(self) -> Global___Depths:
+        """For the licensed region."""
+
+    @_builtins.property
+    def outside_depths(self) -> Global___Depths:
+        """For all that is not a prohibited destination."""
+
     def __init__(
         self,
         *,
@@ -216,10 +284,12 @@ class Fix(_message.Message):
         prohibited_version: _builtins.str = ...,
         explanation: _builtins.str = ...,
         demonstration: _builtins.bool = ...,
+        licensed_depths: Global___Depths | None = ...,
+        outside_depths: Global___Depths | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["licensed_depths", b"licensed_depths", "outside_depths", b"outside_depths"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assurance", b"assurance", "border_margin_km", b"border_margin_km", "borders_version", b"borders_version", "demonstration", b"demonstration", "discs", b"discs", "explanation", b"explanation", "in_licensed_region", b"in_licensed_region", "least_violations", b"least_violations", "outside_prohibited", b"outside_prohibited", "prohibited_version", b"prohibited_version", "ranged_by", b"ranged_by", "tolerated_domains", b"tolerated_domains"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assurance", b"assurance", "border_margin_km", b"border_margin_km", "borders_version", b"borders_version", "demonstration", b"demonstration", "discs", b"discs", "explanation", b"explanation", "in_licensed_region", b"in_licensed_region", "least_violations", b"least_violations", "licensed_depths", b"licensed_depths", "outside_depths", b"outside_depths", "outside_prohibited", b"outside_prohibited", "prohibited_version", b"prohibited_version", "ranged_by", b"ranged_by", "tolerated_domains", b"tolerated_domains"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -59,11 +59,13 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_PDI_MISMATCH: _Reason.ValueType  # 17
     """Rejection: a switch reports another PDI than its chain."""
     REASON_OUTSIDE_LICENSED_REGION: _Reason.ValueType  # 101
-    """Finding: v* + f + 1 landmark domains each alone exclude the licensed region (docs/protocol.md PL6)."""
+    """Finding: the licensed region is refuted, even if any f landmark domains are wrong (docs/protocol.md PL6)."""
     REASON_IN_PROHIBITED_DESTINATION: _Reason.ValueType  # 102
-    """Finding: v* + f + 1 landmark domains each alone place the device in prohibited destinations (docs/protocol.md PL6)."""
+    """Finding: that the device is outside prohibited destinations is refuted (docs/protocol.md PL6)."""
     REASON_LOCATION_UNPROVEN: _Reason.ValueType  # 103
     """Finding: the license's presence question is neither proven nor refuted. It is not a claim that the device is elsewhere."""
+    REASON_IMPOSSIBLE_TRAVEL: _Reason.ValueType  # 104
+    """Finding: this fix and the one before are too far apart for the time between them (docs/protocol.md PL10)."""
     REASON_IDENTITY_CLONED: _Reason.ValueType  # 105
     """Finding: two reports of one device key have counters that one device cannot have signed."""
     REASON_BOARD_BROKEN: _Reason.ValueType  # 106
@@ -108,6 +110,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """Range void: two ranges of this attestation share a commitment or a session."""
     REASON_LANDMARK_NOT_COUNTED: _Reason.ValueType  # 210
     """Range void: the landmark's record does not let it count now (its audit or the age of its record)."""
+    REASON_STATEMENT_INVALID: _Reason.ValueType  # 211
+    """Range void, between landmarks: the answering landmark's statement is not signed by it, or is about another session (docs/protocol.md LA2)."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a piece of evidence was refused, a range dropped or a device flagged. Names and numbers are stable: they are the
@@ -151,11 +155,13 @@ REASON_FWID_MISMATCH: Reason.ValueType  # 16
 REASON_PDI_MISMATCH: Reason.ValueType  # 17
 """Rejection: a switch reports another PDI than its chain."""
 REASON_OUTSIDE_LICENSED_REGION: Reason.ValueType  # 101
-"""Finding: v* + f + 1 landmark domains each alone exclude the licensed region (docs/protocol.md PL6)."""
+"""Finding: the licensed region is refuted, even if any f landmark domains are wrong (docs/protocol.md PL6)."""
 REASON_IN_PROHIBITED_DESTINATION: Reason.ValueType  # 102
-"""Finding: v* + f + 1 landmark domains each alone place the device in prohibited destinations (docs/protocol.md PL6)."""
+"""Finding: that the device is outside prohibited destinations is refuted (docs/protocol.md PL6)."""
 REASON_LOCATION_UNPROVEN: Reason.ValueType  # 103
 """Finding: the license's presence question is neither proven nor refuted. It is not a claim that the device is elsewhere."""
+REASON_IMPOSSIBLE_TRAVEL: Reason.ValueType  # 104
+"""Finding: this fix and the one before are too far apart for the time between them (docs/protocol.md PL10)."""
 REASON_IDENTITY_CLONED: Reason.ValueType  # 105
 """Finding: two reports of one device key have counters that one device cannot have signed."""
 REASON_BOARD_BROKEN: Reason.ValueType  # 106
@@ -200,4 +206,6 @@ REASON_COMMITMENT_REUSED: Reason.ValueType  # 209
 """Range void: two ranges of this attestation share a commitment or a session."""
 REASON_LANDMARK_NOT_COUNTED: Reason.ValueType  # 210
 """Range void: the landmark's record does not let it count now (its audit or the age of its record)."""
+REASON_STATEMENT_INVALID: Reason.ValueType  # 211
+"""Range void, between landmarks: the answering landmark's statement is not signed by it, or is about another session (docs/protocol.md LA2)."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

@@ -1,0 +1,1 @@
+"""Measurements of Trigpoint itself; nothing here is part of the service."""

@@ -1,0 +1,50 @@
+"""Regions as JSON text, for the column that keeps them. One region has one text, so texts can be compared."""
+
+import json
+from typing import Any
+
+from verifier.place.geodesy import Position
+from verifier.place.regions import AnyOf, Complement, Countries, Group, Polygon, Region, SiteDisc
+from verifier.units import CountryCode
+
+
+def region_to_json(region: Region) -> str:
+    """Write a region; floats read back exactly."""
+    return json.dumps(_plain(region), separators=(",", ":"), ensure_ascii=False)
+
+
+def region_from_json(text: str) -> Region:
+    """Read what `region_to_json` wrote."""
+    return _region(json.loads(text))
+
+
+def _plain(region: Region) -> dict[str, Any]:
+    match region:
+        case SiteDisc(name, center, radius_km):
+            return {"site": name, "latitude": center.latitude, "longitude": center.longitude, "radius_km": radius_km}
+        case Polygon(name, rings):
+            return {"polygon": name, "rings": rings}
+        case Countries(codes):
+            return {"countries": sorted(codes)}
+        case Group(name):
+            return {"group": name}
+        case AnyOf(members):
+            return {"any_of": [_plain(member) for member in members]}
+        case Complement(of):
+            return {"outside": _plain(of)}
+
+
+def _region(plain: dict[str, Any]) -> Region:
+    match plain:
+        case {"site": name}:
+            return SiteDisc(name, Position(plain["latitude"], plain["longitude"]), plain["radius_km"])
+        case {"polygon": name, "rings": rings}:
+            return Polygon(name, tuple(tuple((x, y) for x, y in ring) for ring in rings))
+        case {"countries": codes}:
+            return Countries(frozenset(map(CountryCode, codes)))
+        case {"group": name}:
+            return Group(name)
+        case {"any_of": members}:
+            return AnyOf(tuple(map(_region, members)))
+        case _:
+            return Complement(_region(plain["outside"]))

@@ -15,7 +15,8 @@ from verifier.evidence.board import Boards
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.measurements import FirmwareState, Outcome
 from verifier.license import Deployment, Presence, appraise_validity
-from verifier.place.fix import Fix, PlaceAnswer
+from verifier.place.answers import PlaceAnswer
+from verifier.place.fix import Fix
 from verifier.place.ranging import VoidRange
 from verifier.verdict import DeviceVerdict, Finding, Severity, Standing
 

@@ -100,7 +100,7 @@ def compare(
     highest = _highest(state.highest, signed)
     if report.kind is DeviceKind.SWITCH:
         return Changes(oddity, pair, frozenset(), out_of_slot=False, state=DeviceState(highest))
-    seen = _seen(fix, issued_at, received_at)
+    seen = seen_place(fix, issued_at, received_at)
     travel = None
     if fix is not None and seen is not None and state.place is not None:
         travel = find_impossible_travel(state.place, seen, fix.tolerated_domains)
@@ -143,7 +143,7 @@ def _highest(before: SignedCounters | None, now: SignedCounters | None) -> Signe
     return now if _is_after(now.counters, before.counters) else before
 
 
-def _seen(fix: Fix | None, issued_at: datetime, received_at: datetime) -> SeenPlace | None:
+def seen_place(fix: Fix | None, issued_at: datetime, received_at: datetime) -> SeenPlace | None:
     """Return what a fix allows; None when that is every place, or when its discs contradict each other too much."""
     if fix is None or fix.least_violations > fix.tolerated_domains or len(fix.discs) <= fix.tolerated_domains:
         return None

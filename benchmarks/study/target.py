@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from benchmarks.study.data import Measurements, Node
 from benchmarks.study.world import LICENSEE, NOW, World, seeded, shifted
+from verifier.place.answers import PlaceAnswer
 from verifier.place.choose import BUDGET, choose_landmarks
 from verifier.place.discs import Discs, Grade, discs_of
-from verifier.place.fix import Fix, PlaceAnswer, locate
+from verifier.place.fix import Fix, locate
 from verifier.place.landmarks import LandmarkRegistry
 from verifier.place.policy import PlacePolicy
 from verifier.place.question import settle

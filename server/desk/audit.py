@@ -19,9 +19,10 @@ from server.telemetry import Telemetry
 from verifier.appraise import appraise_place, presence_answer
 from verifier.errors import RangeError
 from verifier.limits import CHALLENGE_LIFE
+from verifier.place.answers import PlaceAnswer
 from verifier.place.audit import Distrust, audit
 from verifier.place.discs import check_landmark_counts
-from verifier.place.fix import Fix, PlaceAnswer, fix_without
+from verifier.place.fix import Fix, fix_without
 from verifier.place.landmarks import LandmarkRegistry
 from verifier.place.policy import PlacePolicy
 from verifier.units import Domain, LandmarkId, Pdi

@@ -27,7 +27,8 @@ from server.rpc.errors import InvalidArgumentError
 from verifier.evidence.attestation import UnverifiedAttestation, UnverifiedReport
 from verifier.evidence.chain import DeviceKind
 from verifier.limits import CHAIN_LENGTH, MAX_RANGES, MAX_RECEIPT_BYTES, MAX_REPORTS
-from verifier.place.fix import Depths, DiscUse, Fix
+from verifier.place.answers import Depths, DiscUse
+from verifier.place.fix import Fix
 from verifier.place.ranging import VoidRange
 from verifier.units import ChainId, Challenge, Pdi
 from verifier.verdict import DeviceVerdict, Finding, Rejection, Verdict

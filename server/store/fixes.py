@@ -5,9 +5,10 @@ Every field is written by name, so that a stored fix can be read without this re
 
 import json
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
-from verifier.place.fix import Assurance, Depths, DiscUse, Fix, PlaceAnswer
+from verifier.place.answers import Assurance, Depths, DiscUse, PlaceAnswer, Told
+from verifier.place.fix import Fix
 from verifier.place.geodesy import Position
 from verifier.place.ranging import VoidRange
 from verifier.units import Domain, LandmarkId, Pdi
@@ -48,35 +49,35 @@ def fix_from_json(text: str) -> Fix:
         assurance=Assurance[read["assurance"]],
         in_licensed_region=PlaceAnswer[read["in_licensed_region"]],
         outside_prohibited=PlaceAnswer[read["outside_prohibited"]],
-        discs=tuple(
-            DiscUse(
-                landmark_id=LandmarkId(disc["landmark_id"]),
-                domain=Domain(disc["domain"]),
-                rtt_ns=disc["rtt_ns"],
-                radius_km=disc["radius_km"],
-                licensed_region_km=disc["licensed_region_km"],
-                prohibited_km=disc["prohibited_km"],
-                excludes_licensed_region=disc["excludes_licensed_region"],
-                within_licensed_region=disc["within_licensed_region"],
-                excludes_prohibited=disc["excludes_prohibited"],
-                within_prohibited=disc["within_prohibited"],
-                may_accuse=disc["may_accuse"],
-                may_prove_site=disc["may_prove_site"],
-                position=Position(disc["latitude"], disc["longitude"]),
-                landmark_revision=disc["landmark_revision"],
-                fibre_radius_km=disc["fibre_radius_km"],
-            )
-            for disc in read["discs"]
-        ),
         tolerated_domains=read["tolerated_domains"],
         least_violations=read["least_violations"],
         border_margin_km=read["border_margin_km"],
         borders_version=read["borders_version"],
         prohibited_version=read["prohibited_version"],
-        explanation=read["explanation"],
         demonstration=read["demonstration"],
         licensed_depths=Depths(**read["licensed_depths"]),
         outside_depths=Depths(**read["outside_depths"]),
+        told=Told.of(tuple(map(_disc_from_json, read["discs"])), read["explanation"]),
+    )
+
+
+def _disc_from_json(disc: dict[str, Any]) -> DiscUse:
+    return DiscUse(
+        landmark_id=LandmarkId(disc["landmark_id"]),
+        domain=Domain(disc["domain"]),
+        rtt_ns=disc["rtt_ns"],
+        radius_km=disc["radius_km"],
+        licensed_region_km=disc["licensed_region_km"],
+        prohibited_km=disc["prohibited_km"],
+        excludes_licensed_region=disc["excludes_licensed_region"],
+        within_licensed_region=disc["within_licensed_region"],
+        excludes_prohibited=disc["excludes_prohibited"],
+        within_prohibited=disc["within_prohibited"],
+        may_accuse=disc["may_accuse"],
+        may_prove_site=disc["may_prove_site"],
+        position=Position(disc["latitude"], disc["longitude"]),
+        landmark_revision=disc["landmark_revision"],
+        fibre_radius_km=disc["fibre_radius_km"],
     )
 
 

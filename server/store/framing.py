@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from verifier.evidence.spdm import Counters
 from verifier.place.geodesy import Position
 from verifier.place.travel import SeenPlace
-from verifier.units import Kilometers, Pdi
+from verifier.units import Pdi
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -83,4 +83,4 @@ def unpack_place(packed: bytes) -> SeenPlace:
     """Split what `pack_place` joined."""
     issued_at, received_at = map(moment, _TIMES.unpack_from(packed))
     discs = _DISC.iter_unpack(packed[_TIMES.size :])
-    return SeenPlace(issued_at, received_at, tuple((Position(a, b), Kilometers(radius)) for a, b, radius in discs))
+    return SeenPlace(issued_at, received_at, tuple((Position(a, b), radius) for a, b, radius in discs))

@@ -19,10 +19,10 @@ from server.store.rows import Values, license_of, visible
 from server.store.schema import DEPLOYMENTS, DEVICE_VERDICTS, DEVICES, FINDINGS, LICENSES
 from server.store.types import LocatedDevice, OpenFinding, Reappraisal
 from verifier.appraise import standing_of
+from verifier.continuity import seen_place
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.place.fix import Fix
-from verifier.place.travel import SeenPlace
 from verifier.units import Challenge, Pdi
 
 OF_PLACE = frozenset({Reason.OUTSIDE_LICENSED_REGION, Reason.IN_PROHIBITED_DESTINATION, Reason.LOCATION_UNPROVEN})
@@ -112,10 +112,8 @@ def _place(fix: Fix | None, row: Row[Any]) -> bytes | None:
     stands: bytes | None = row.place
     if stands is None or (seen := unpack_place(stands)).received_at != moment(row.last_report_at):
         return stands  # an earlier fix's
-    if fix is None or fix.least_violations > fix.tolerated_domains or len(fix.discs) <= fix.tolerated_domains:
-        return None  # docs/protocol.md PL10: it allows every place, or says nothing
-    discs = tuple((disc.position, disc.radius_km) for disc in fix.discs)
-    return pack_place(SeenPlace(seen.issued_at, seen.received_at, discs))
+    left = seen_place(fix, seen.issued_at, seen.received_at)
+    return None if left is None else pack_place(left)
 
 
 def _last_proof(connection: Connection, again: Reappraisal, row: Row[Any]) -> int | None:

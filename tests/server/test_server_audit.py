@@ -31,8 +31,9 @@ from verifier.errors import Reason
 from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
 from verifier.evidence.chain import DeviceKind
 from verifier.license import Deployment
+from verifier.place.answers import PlaceAnswer
 from verifier.place.audit import AuditRule, PairRange
-from verifier.place.fix import Fix, PlaceAnswer, locate
+from verifier.place.fix import Fix, locate
 from verifier.place.geodesy import Position, distance_km
 from verifier.place.groups import parse_groups
 from verifier.place.landmarks import Landmark, LandmarkRegistry

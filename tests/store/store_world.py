@@ -17,7 +17,8 @@ from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters
 from verifier.license import Deployment, License, Presence
-from verifier.place.fix import Assurance, Depths, DiscUse, Fix, PlaceAnswer
+from verifier.place.answers import Assurance, Depths, DiscUse, PlaceAnswer, Told
+from verifier.place.fix import Fix
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark
 from verifier.place.regions import Countries, Region, SiteDisc
@@ -106,16 +107,15 @@ def fix(*, licensed: PlaceAnswer = PlaceAnswer.PROVEN) -> Fix:
         assurance=Assurance.DEVICE_RANGED,
         in_licensed_region=licensed,
         outside_prohibited=PlaceAnswer.PROVEN,
-        discs=(disc,),
         tolerated_domains=1,
         least_violations=0,
         border_margin_km=5.0,
         borders_version="borders-1",
         prohibited_version="prohibited-1",
-        explanation="fra-1 heard it within 40 km: “inside”, né?",
         demonstration=False,
         licensed_depths=Depths(0, 1, 1, by_several=False),
         outside_depths=Depths(0, 2, 2, by_several=True),
+        told=Told.of((disc,), "fra-1 heard it within 40 km: “inside”, né?"),
     )
 
 

@@ -17,8 +17,9 @@ from tests.store.store_world import GERMANY, HOUR, START, deployment, device, fi
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.license import Presence
+from verifier.place.answers import DiscUse, PlaceAnswer, Told
 from verifier.place.audit import AuditRule, Contradiction, Distrust, PairRange
-from verifier.place.fix import Fix, PlaceAnswer
+from verifier.place.fix import Fix
 from verifier.place.travel import SeenPlace
 from verifier.units import Challenge, Kilometers, LandmarkId, Nanoseconds
 from verifier.verdict import Finding, Standing
@@ -431,15 +432,19 @@ async def place_after(store: Store, place: SeenPlace, left: Fix | None) -> SeenP
     return (await store.load_inputs([pdi(1)]))[1][pdi(1)].place
 
 
+def with_discs(told: Fix, *discs: DiscUse) -> Fix:
+    return told._replace(told=Told.of(discs, told.explanation))
+
+
 TWO_DISCS = fix(licensed=UNPROVEN)
-TWO_DISCS = TWO_DISCS._replace(discs=(TWO_DISCS.discs[0], TWO_DISCS.discs[0]._replace(radius_km=Kilometers(90.0))))
+TWO_DISCS = with_discs(TWO_DISCS, TWO_DISCS.discs[0], TWO_DISCS.discs[0]._replace(radius_km=90.0))
 
 
 @pytest.mark.parametrize(
     ("left", "kept"),
     [
         (TWO_DISCS, seen(TWO_DISCS)),
-        (TWO_DISCS._replace(discs=TWO_DISCS.discs[:1]), None),
+        (with_discs(TWO_DISCS, TWO_DISCS.discs[0]), None),
         (TWO_DISCS._replace(least_violations=2), None),
         (None, None),
     ],

@@ -7,7 +7,7 @@ from server.store import DeviceRecord, OpenFinding, Store
 from tests.store.store_world import HOUR, START, device, finding, fix, pdi, record
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
-from verifier.place.fix import PlaceAnswer
+from verifier.place.answers import PlaceAnswer
 from verifier.verdict import Severity, Standing
 
 

@@ -21,8 +21,9 @@ from tests.verifier.helpers_place import (
     spread_over_earth,
     travel,
 )
+from verifier.place.answers import PlaceAnswer
 from verifier.place.choose import CLOSING, NEAREST, SPREAD, choose_landmarks
-from verifier.place.fix import Fix, PlaceAnswer, locate
+from verifier.place.fix import Fix, locate
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.policy import PlacePolicy

@@ -22,8 +22,9 @@ from tests.verifier.helpers_place import (
     travel,
 )
 from verifier.errors import LandmarkNotCountedError, LandmarkUnknownError, RangeError, Reason, UsageError
+from verifier.place.answers import Assurance, Depths, DiscUse, PlaceAnswer, Told
 from verifier.place.discs import Grade, check_landmark_counts, radius_km
-from verifier.place.fix import Assurance, Depths, DiscUse, Fix, PlaceAnswer, locate
+from verifier.place.fix import Fix, locate
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.policy import PlacePolicy
@@ -612,3 +613,20 @@ def test_a_site_proof_does_not_name_virtual_machines() -> None:
     fix = fix_of([ranged(replace(a, virtual_machine=True), 60), ranged(b, 100), ranged(c, 100)])
     assert fix.in_licensed_region is PROVEN
     assert "s0" not in fix.explanation.split(" All of that")[0]
+
+
+def test_what_is_told_is_worked_out_once_and_compared_by_what_it_says() -> None:
+    asked: list[int] = []
+
+    def tell() -> tuple[tuple[DiscUse, ...], str]:
+        asked.append(1)
+        return (), "because"
+
+    told = Told(tell)
+    assert not asked
+    assert told == Told.of((), "because") != Told.of((), "for another reason")
+    assert told.both() == ((), "because")
+    assert hash(told) == hash(Told.of((), "because"))
+    assert repr(told) == "Told((), 'because')"
+    assert told != "because"
+    assert asked == [1]

@@ -24,9 +24,10 @@ from tests.verifier.helpers_place import (
 )
 from verifier.errors import LandmarkNotCountedError, RangeError, Reason
 from verifier.place import discs as discs_module
+from verifier.place.answers import Depths, PlaceAnswer
 from verifier.place.depth import depth_reaches
 from verifier.place.discs import FIBRE_SHARE, Grade, discs_of, may_accuse, radius_km
-from verifier.place.fix import Depths, Fix, PlaceAnswer, discs_of_fix, fix_without, locate
+from verifier.place.fix import Fix, discs_of_fix, fix_without, locate
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.policy import PlacePolicy

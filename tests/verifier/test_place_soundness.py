@@ -33,8 +33,9 @@ from tests.verifier.helpers_place import (
     travel,
     wgs84_km,
 )
+from verifier.place.answers import PlaceAnswer
 from verifier.place.discs import radius_km
-from verifier.place.fix import PlaceAnswer, locate
+from verifier.place.fix import locate
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.ranging import VerifiedRange

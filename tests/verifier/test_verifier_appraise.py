@@ -15,7 +15,8 @@ from verifier.evidence.chain import DeviceKind
 from verifier.evidence.measurements import FirmwareState, Outcome
 from verifier.evidence.spdm import Counters, MeasurementReport
 from verifier.license import Deployment, License, Presence, appraise_validity
-from verifier.place.fix import Assurance, Depths, Fix, PlaceAnswer
+from verifier.place.answers import Assurance, Depths, PlaceAnswer, Told
+from verifier.place.fix import Fix
 from verifier.place.ranging import VoidRange
 from verifier.place.travel import ImpossibleTravel
 from verifier.units import Kilometers, LandmarkKeyId, Pdi
@@ -41,16 +42,15 @@ def fix(licensed: PlaceAnswer, outside: PlaceAnswer = PlaceAnswer.UNPROVEN) -> F
         assurance=Assurance.DEVICE_RANGED,
         in_licensed_region=licensed,
         outside_prohibited=outside,
-        discs=(),
         tolerated_domains=1,
         least_violations=0,
         border_margin_km=5.0,
         borders_version="b",
         prohibited_version="p",
-        explanation="because",
         demonstration=False,
         licensed_depths=Depths(0, 0, 0, by_several=False),
         outside_depths=Depths(0, 0, 0, by_several=False),
+        told=Told.of((), "because"),
     )
 
 

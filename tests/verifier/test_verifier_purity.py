@@ -23,7 +23,7 @@ from verifier.errors import (
 )
 from verifier.evidence.chain import DeviceKind
 from verifier.license import Presence
-from verifier.place.fix import Assurance, PlaceAnswer
+from verifier.place.answers import Assurance, PlaceAnswer
 from verifier.verdict import Severity, Standing
 
 MODULES = sorted((REPOSITORY / "verifier").rglob("*.py"))

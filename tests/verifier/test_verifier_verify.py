@@ -35,7 +35,7 @@ from verifier.evidence.chain import DeviceKind
 from verifier.evidence.measurements import ReferenceValues
 from verifier.evidence.spdm import Counters
 from verifier.license import Deployment
-from verifier.place.fix import PlaceAnswer
+from verifier.place.answers import PlaceAnswer
 from verifier.place.policy import PlacePolicy
 from verifier.place.regions import Atlas
 from verifier.units import ChainId, Challenge, Pdi

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verifier.errors import RangeError
+from verifier.place.answers import DiscUse
 from verifier.place.discs import roll_of
-from verifier.place.fix import DiscUse, Fix
+from verifier.place.fix import Fix
 from verifier.place.geodesy import EARTH_RADIUS_KM, Position, Vector, angles, unit_vectors
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.policy import PlacePolicy

@@ -7,13 +7,14 @@ import enum
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 
 from verifier.errors import LandmarkNotCountedError, LandmarkUnknownError, RangeError
 from verifier.place.depth import DiscSet, least_violations
-from verifier.place.geodesy import Position, Triple, cosine_of_km, widening_at
+from verifier.place.geodesy import Position, Triple, cosines_of_km, widening_at
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.policy import PlacePolicy
 from verifier.place.ranging import VerifiedRange
@@ -70,39 +71,51 @@ class Disc(NamedTuple):
     rtt_ns: Nanoseconds
     position: Position
     landmark_revision: int
-    radius_km: Kilometers
-    fibre_radius_km: Kilometers
+    radius_km: float
+    fibre_radius_km: float
     may_accuse: bool
     may_prove_site: bool
     center: Triple
 
 
 class Discs:
-    """The discs of one device, one a failure domain, smallest first; at least one."""
+    """The discs of one device, one a failure domain, smallest first; at least one.
+
+    What several questions ask of them is worked out once.
+
+    Attributes:
+        discs: Smallest first at the physical grade.
+        ranged_by: The device that the smallest one is of.
+        alike: Every one may accuse and may prove a site.
+    """
+
+    __slots__ = ("_centers", "_cosines", "_near", "_radii", "_violations", "alike", "discs", "ranged_by")
 
     def __init__(self, discs: Iterable[Disc], ranged_by: Pdi) -> None:
         self.discs: tuple[Disc, ...] = tuple(discs)
         self.ranged_by = ranged_by
-        self._violations: dict[Grade, int] = {}
-        self._cosines: dict[Grade, list[float]] = {}
+        *_, physical, fibre, accusing, proving, self._centers = zip(*self.discs, strict=True)
+        self.alike = False not in accusing and False not in proving
+        # By grade; lists, since to hash an enumeration's member costs as much as a question does.
+        self._radii: list[tuple[float, ...]] = [(), physical, fibre]
+        self._violations: list[int | None] = [None, None, None]
+        self._cosines: list[list[float] | None] = [None, None, None]
         self._near: dict[Ground, list[RegionDistances]] = {}
 
     def near(self, ground: Ground) -> list[RegionDistances]:
         """Return the two distances from each disc's landmark to a region, in the order of the discs."""
         found = self._near.get(ground)
         if found is None:
-            found = self._near[ground] = [ground.distances(d.center) for d in self.discs]
+            found = self._near[ground] = list(map(ground.distances, self._centers))
         return found
 
-    def radii_km(self, grade: Grade) -> list[Kilometers]:
+    def radii_km(self, grade: Grade) -> tuple[float, ...]:
         """Return the radii in the order of the discs."""
-        if grade is Grade.PHYSICAL:
-            return [d.radius_km for d in self.discs]
-        return [d.fibre_radius_km for d in self.discs]
+        return self._radii[grade]
 
     def least_violations(self, grade: Grade = Grade.PHYSICAL) -> int:
         """Return v* (docs/protocol.md PL4)."""
-        found = self._violations.get(grade)
+        found = self._violations[grade]
         if found is None:
             # Most often the smallest disc's center lies in all the others.
             agree = self.fewer_violate(self.discs[0].center, 1, grade)
@@ -111,12 +124,11 @@ class Discs:
 
     def fewer_violate(self, place: Triple, count: int, grade: Grade) -> bool:
         """Whether a place lies outside of fewer than `count` discs, for all that rounding does."""
-        x, y, z = place
-        cosines = self._cosines.get(grade)
+        cosines = self._cosines[grade]
         if cosines is None:
-            cosines = self._cosines[grade] = [cosine_of_km(radius) for radius in self.radii_km(grade)]
-        for disc, cosine in zip(self.discs, cosines, strict=True):
-            a, b, c = disc.center
+            cosines = self._cosines[grade] = cosines_of_km(self.radii_km(grade))
+        x, y, z = place
+        for (a, b, c), cosine in zip(self._centers, cosines, strict=True):
             if x * a + y * b + z * c < cosine:
                 count -= 1
                 if not count:
@@ -125,8 +137,9 @@ class Discs:
 
     def disc_set(self, grade: Grade, margin_km: float) -> DiscSet:
         """Return the discs, wider by a margin, as the depth test takes them."""
-        centers = np.array([d.center for d in self.discs], dtype=np.float64)
-        return DiscSet(centers, np.array(self.radii_km(grade), dtype=np.float64) + margin_km)
+        return DiscSet(
+            np.array(self._centers, dtype=np.float64), np.array(self.radii_km(grade), dtype=np.float64) + margin_km
+        )
 
     def only(self, keep: Callable[[Disc], bool]) -> "Discs | None":
         """Return some of the discs; None when that is none, and these very ones when it is all."""
@@ -195,12 +208,22 @@ def may_accuse(landmark: Landmark, registry: LandmarkRegistry, policy: PlacePoli
     return any(domain != own for domain in registry.witnesses(landmark, now, policy.audited_within))
 
 
-class _Span(NamedTuple):
-    """A time in which nothing changes for a landmark: it counts, and may accuse or not."""
+class Entry(NamedTuple):
+    """A landmark that counts, for a time in which nothing changes about that.
+
+    Attributes:
+        since: Start of the time.
+        until: Its end.
+        accuses: The landmark may count for an accusation.
+        domain: Its failure domain.
+        center: Its position as a unit vector.
+    """
 
     since: datetime
     until: datetime
     accuses: bool
+    domain: Domain
+    center: Triple
 
 
 class Roll:
@@ -210,19 +233,18 @@ class Roll:
         self.policy = policy
         self._registry = registry
         self._licensee = licensee
-        self._spans: dict[LandmarkId, _Span] = {}
+        self._entries: dict[LandmarkId, Entry] = {}
 
-    def admit(self, landmark: Landmark, now: datetime) -> bool:
-        """Check that a landmark counts now, as `check_landmark_counts` does; return whether it may accuse."""
-        span = self._spans.get(landmark.landmark_id)
-        if span is None or not span.since <= now < span.until:
+    def admit(self, landmark: Landmark, now: datetime) -> Entry:
+        """Check that a landmark counts now, as `check_landmark_counts` does, and return what is kept about it."""
+        entry = self._entries.get(landmark.landmark_id)
+        if entry is None or not entry.since <= now < entry.until:
             check_landmark_counts(landmark, self._registry, self.policy, self._licensee, now)
-            span = self._spans[landmark.landmark_id] = self._span(landmark, now)
-        return span.accuses
+            entry = self._entries[landmark.landmark_id] = self._look_up(landmark, now)
+        return entry
 
-    def _span(self, landmark: Landmark, now: datetime) -> _Span:
-        policy, ends = self.policy, [landmark.valid_until or _FOREVER]
-        accuses = may_accuse(landmark, self._registry, policy, now)
+    def _look_up(self, landmark: Landmark, now: datetime) -> Entry:
+        registry, policy, ends = self._registry, self.policy, [landmark.valid_until or _FOREVER]
         stands_from = landmark.revised_at + policy.standing_for
         if stands_from > now:
             ends.append(stands_from)
@@ -230,7 +252,8 @@ class Roll:
             # The first of its witnesses to fall out of the time may change both answers.
             lately = (when for _, when in landmark.ranged_by if timedelta(0) <= now - when <= policy.audited_within)
             ends.append(min(lately) + policy.audited_within)
-        return _Span(now, min(ends), accuses)
+        accuses = may_accuse(landmark, registry, policy, now)
+        return Entry(now, min(ends), accuses, registry.domain_of(landmark.landmark_id), registry.center_of(landmark))
 
 
 def discs_of(
@@ -255,22 +278,22 @@ def discs_of(
         The discs, None when no range counts; and what does not count, each with why.
     """
     moved = MOVEMENT_KM_PER_S * max(0.0, (now - issued_at).total_seconds())
-    roll = roll_of(registry, policy, licensee)
+    admit = roll_of(registry, policy, licensee).admit
     smallest: dict[Domain, Disc] = {}
     pdis: dict[Domain, Pdi] = {}
     dropped: list[tuple[VerifiedRange, RangeError]] = []
     for verified in ranges:
         landmark, rtt_ns = verified.landmark, verified.rtt_ns
         try:
-            accuses = roll.admit(landmark, now)
+            _, _, accuses, domain, center = admit(landmark, now)
         except RangeError as error:
             dropped.append((verified, error))
             continue
+        position = landmark.position
         slack = moved + landmark.uncertainty_km
         true_km = rtt_ns * _LIGHT_KM_PER_NS + slack
-        widening = widening_at(landmark.position.latitude, true_km)
+        widening = widening_at(position.latitude, true_km)
         radius = true_km * widening
-        domain = registry.domain_of(landmark.landmark_id)
         best = smallest.get(domain)
         if best is None or radius < best.radius_km:
             pdis[domain] = verified.pdi
@@ -278,17 +301,17 @@ def discs_of(
                 landmark.landmark_id,
                 domain,
                 rtt_ns,
-                landmark.position,
+                position,
                 landmark.revision,
-                Kilometers(radius),
-                Kilometers((rtt_ns * _FIBRE_KM_PER_NS + slack) * widening),
+                radius,
+                (rtt_ns * _FIBRE_KM_PER_NS + slack) * widening,
                 accuses,
                 not landmark.virtual_machine,
-                registry.center_of(landmark),
+                center,
             )
     if not smallest:
         return None, tuple(dropped)
-    discs = sorted(smallest.values(), key=_by_radius)
+    discs = sorted(smallest.values(), key=attrgetter("radius_km"))
     return Discs(discs, pdis[discs[0].domain]), tuple(dropped)
 
 
@@ -300,7 +323,3 @@ def roll_of(registry: LandmarkRegistry, policy: PlacePolicy, licensee: str) -> R
             registry.kept.clear()
         roll = registry.kept[licensee] = Roll(registry, policy, licensee)
     return roll
-
-
-def _by_radius(disc: Disc) -> float:
-    return disc.radius_km

@@ -6,6 +6,7 @@ that comes from a measured time is widened by `widening_at` before it is compare
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,9 @@ _NEAR_RADIANS = 1e-8
 
 _TOUCHING_RADIANS = 1e-14
 """What rounding makes of the angles between unit vectors, with room to spare."""
+
+_NEARLY_ALL_KM = HALF_CIRCUMFERENCE_KM - 1e-3
+"""A disc of this radius is taken to be the whole Earth."""
 
 _ECCENTRICITY_SQUARED = 0.00669437999
 """Of WGS 84, rounded down, which errs to more."""
@@ -85,16 +89,21 @@ def widening_at(latitude: float, distance_km: float) -> float:
         latitude: Of its start, degrees.
         distance_km: Its true length, or more.
     """
-    least = max(0.0, abs(latitude) * _RADIANS_PER_DEGREE - distance_km / _LEAST_MERIDIAN_KM)
+    least = abs(latitude) * _RADIANS_PER_DEGREE - distance_km / _LEAST_MERIDIAN_KM
+    if least <= 0.0:
+        return ELLIPSOID_WIDENING
     sine = math.sin(least)
     flat = 1 - _ECCENTRICITY_SQUARED * sine * sine
     return ELLIPSOID_WIDENING * flat * math.sqrt(flat)
 
 
-def cosine_of_km(distance_km: float) -> float:
-    """Return a cosine that is certainly not above that of any place within this distance; -2 when all are within."""
-    angle = distance_km / EARTH_RADIUS_KM + _NEAR_RADIANS
-    return math.cos(angle) - _ROUNDING_COSINE if angle < math.pi else -2.0
+def cosines_of_km(distances_km: Iterable[float]) -> list[float]:
+    """Return cosines that are certainly not above that of any place within each distance; -2 when all are within."""
+    cos = math.cos
+    return [
+        cos(km / EARTH_RADIUS_KM + _NEAR_RADIANS) - _ROUNDING_COSINE if km < _NEARLY_ALL_KM else -2.0
+        for km in distances_km
+    ]
 
 
 def unit_vectors(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> Vector:

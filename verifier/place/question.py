@@ -11,9 +11,6 @@ from verifier.place.discs import Disc, Discs, Grade
 from verifier.place.policy import PlacePolicy
 from verifier.place.regions import Ground, Region
 
-_WITNESSES = 2
-"""Discs whose nearest place on the other side is looked at before the exact test."""
-
 
 class Settled(NamedTuple):
     """What discs say about one region.
@@ -63,22 +60,57 @@ def settle_on(ground: Ground, discs: Discs, border_margin_km: float, tolerated: 
         grade: How fast light is taken to be.
     """
     margin = ground.margin_km(border_margin_km)
-    inside = outside = 0
-    for disc, radius, near in zip(discs.discs, discs.radii_km(grade), discs.near(ground), strict=True):
-        if near.to_complement_km > radius + margin:
-            inside += disc.may_prove_site or not ground.site
-        elif near.to_region_km > radius + margin:
-            outside += disc.may_accuse
+    inside, outside = _count_alone(ground, discs, margin, grade)
     violations = discs.least_violations(grade)
-    needed = violations + tolerated + 1
     if violations > tolerated:  # more is wrong than is allowed for: nothing is said
         return Settled(proven=False, refuted=False, depth_in=outside, depth_out=inside)
     if inside > tolerated:
         return Settled(proven=True, refuted=False, depth_in=outside, depth_out=inside)
+    needed = violations + tolerated + 1
     if outside >= needed:
         return Settled(proven=False, refuted=True, depth_in=outside, depth_out=inside)
     alone = Settled(proven=False, refuted=False, depth_in=outside, depth_out=inside)
     return _take_together(ground, discs, margin, tolerated, needed, grade, alone)
+
+
+def _count_alone(ground: Ground, discs: Discs, margin_km: float, grade: Grade) -> tuple[int, int]:
+    """Return how many discs each alone place the device inside, and how many outside."""
+    inside = outside = 0
+    if discs.alike:  # most often they are, and then counting is all
+        for radius, near in zip(discs.radii_km(grade), discs.near(ground), strict=True):
+            reach = radius + margin_km
+            if near.to_complement_km > reach:
+                inside += 1
+            elif near.to_region_km > reach:
+                outside += 1
+        return inside, outside
+    for disc, radius, near in zip(discs.discs, discs.radii_km(grade), discs.near(ground), strict=True):
+        if near.to_complement_km > radius + margin_km:
+            inside += disc.may_prove_site or not ground.site
+        elif near.to_region_km > radius + margin_km:
+            outside += disc.may_accuse
+    return inside, outside
+
+
+def depth_outside(ground: Ground, discs: Discs, border_margin_km: float, tolerated: int, grade: Grade) -> int:
+    """Return how many discs every place outside a region certainly lies outside of: f + 1 or more prove the region.
+
+    It is what `settle_on` says of the region's proof, and 0 where that says nothing. Arguments as there.
+    """
+    margin = ground.margin_km(border_margin_km)
+    inside, _ = _count_alone(ground, discs, margin, grade)
+    count = tolerated + 1
+    if inside < count:
+        proving = _proving(ground, discs)
+        if proving is None or _witness_against(ground, proving, count, grade):
+            return inside
+        if depth_reaches(ground.outside, proving.disc_set(grade, margin), count):
+            inside = count
+    return inside if discs.least_violations(grade) <= tolerated else 0
+
+
+def _proving(ground: Ground, discs: Discs) -> Discs | None:
+    return discs.only(_may_prove_site) if ground.site and not discs.alike else discs
 
 
 def _take_together(
@@ -91,7 +123,7 @@ def _take_together(
         accusing = discs.only(_may_accuse)
         if accusing and depth_reaches(ground.inside, accusing.disc_set(grade, margin_km), needed):
             return alone._replace(refuted=True, depth_in=needed, by_several=True, exact_test=True)
-    proving = discs.only(_may_prove_site) if ground.site else discs
+    proving = _proving(ground, discs)
     if proving and not _witness_against(ground, proving, tolerated + 1, grade):
         exact = True
         if depth_reaches(ground.outside, proving.disc_set(grade, margin_km), tolerated + 1):
@@ -101,8 +133,12 @@ def _take_together(
 
 def _witness_against(ground: Ground, discs: Discs, count: int, grade: Grade) -> bool:
     """Whether some place outside the region is easily found that lies outside of fewer than `count` discs."""
-    return len(discs.discs) < count or any(
-        discs.fewer_violate(near.in_complement, count, grade) for near in discs.near(ground)[:_WITNESSES]
+    nearest = discs.near(ground)
+    if len(nearest) < count:
+        return True
+    # Those of the two smallest discs: whoever is hard to exclude is most often there.
+    return discs.fewer_violate(nearest[0].in_complement, count, grade) or discs.fewer_violate(
+        nearest[min(1, len(nearest) - 1)].in_complement, count, grade
     )
 
 

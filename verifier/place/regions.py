@@ -163,13 +163,13 @@ class Ground:
         self.inside = inside
         self.outside = outside
         self.site = _names_site(region)
+        self._bordered = inside.bordered
+        self._bend_km = BEND_KM if len(inside.arcs[0]) else 0.0
         self._distances: dict[Triple, RegionDistances] = {}
 
     def margin_km(self, border_margin_km: float) -> float:
         """Return how much wider discs are taken against this region (docs/protocol.md PL5)."""
-        if self.inside.bordered:
-            return border_margin_km + BEND_KM
-        return BEND_KM if len(self.inside.arcs[0]) else 0.0
+        return border_margin_km + self._bend_km if self._bordered else self._bend_km
 
     def distances(self, center: Triple) -> RegionDistances:
         """Return the two distances from a place, a unit vector, kilometers on the sphere."""

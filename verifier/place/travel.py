@@ -43,7 +43,7 @@ class SeenPlace:
 
     issued_at: datetime
     received_at: datetime
-    discs: tuple[tuple[Position, Kilometers], ...]
+    discs: tuple[tuple[Position, float], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,13 @@ _HALF_KM = 1_500.0
 _SCALE = _SIZE / 2 / _HALF_KM
 _SERVER = DEMO.server("D")
 _HEARD_BY = ("singapore", "kuala-lumpur")
+_NAMES = (
+    ("Myanmar", 13.2, 97.6),
+    ("Thailand", 10.8, 100.4),
+    ("Cambodia", 12.4, 104.9),
+    ("Malaysia", 4.9, 102.4),
+    ("Indonesia", -2.2, 102.6),
+)
 _COLORS = ("#1f5f9f", "#c26a10")
 
 
@@ -47,6 +54,9 @@ def _map() -> str:
     prohibited = parse_groups(geodata.read_country_groups(), geodata.COUNTRY_GROUPS_VERSION).prohibited().codes
     parts = [f'<rect width="{_SIZE}" height="{_SIZE}" fill="#eef3f7"/>']
     parts += _lands(view, parse_borders(geodata.read_borders()), prohibited)
+    for name, latitude, longitude in _NAMES:
+        x, y = view.point(Position(latitude, longitude))
+        parts.append(_text(x, y, name, "#777", anchor="middle"))
     parts.append(view.disc(here, _SERVER.radius_km, 'fill="none" stroke="#333" stroke-dasharray="4 3"'))
     for name, color in zip(_HEARD_BY, _COLORS, strict=True):
         spec = next(s for s in DEMO.landmarks if s.name == name)
@@ -133,7 +143,14 @@ def _needed() -> str:
         reached = min(most_ms, most_km / per_ms)
         ends = [(left + ms * per_ms * across, height - bottom - ms * up) for ms in (0.0, reached)]
         parts.append(f'<polyline points="{_line(np.array(ends))}" fill="none" stroke="{color}" stroke-width="2"/>')
-        parts.append(_text(ends[1][0] - 130, ends[1][1] + 24, f"{grade.name.lower()} grade", color))
+        parts.append(
+            _text(
+                ends[1][0] - 130,
+                ends[1][1] + (24 if grade is Grade.FIBRE else 64),
+                f"{grade.name.lower()} grade",
+                color,
+            )
+        )
     parts.append(_text(width / 2, height - 14, "from the landmark to the nearest edge", "#333", anchor="middle"))
     return _page(width, height, parts)
 

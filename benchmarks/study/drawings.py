@@ -28,7 +28,7 @@ def draw(folder: Path, figures: Figures, budget: int) -> None:
     """
     detection, sites = {}, {}
     for key, of_grade in figures.grades.items():
-        outside = {"outside D": of_grade.not_prohibited_proven}
+        outside = {"not prohibited": of_grade.not_prohibited_proven}
         detection[key] = {f"not in {code}": share for code, share in of_grade.detection.items()} | outside
         inside = {f"in, {km} km": share for km, share in of_grade.site_inside.items()}
         sites[key] = inside | {f"{km} km off": share for km, share in of_grade.site_outside.items()}

@@ -23,15 +23,7 @@ SHOWN_CONTRADICTIONS = 5
 @with_desk
 def audit_landmarks(desk: Desk) -> None:
     """Show which landmarks count, who has ranged them, and which are distrusted and why."""
-    audits: list[landmark_pb2.LandmarkAudit] = []
-    token = ""
-    while True:
-        request = landmark_pb2.ListLandmarkAuditsRequest(page_size=PAGE_SIZE, page_token=token)
-        page = desk.landmarks.ListLandmarkAudits(request, timeout=CALL_TIMEOUT_S)
-        audits.extend(page.audits)
-        token = page.next_page_token
-        if not token:
-            break
+    audits, page = read_audits(desk)
     if desk.json:
         time = as_json.time_of(page, "audit_time")
         desk.print_json({"audits": [audit_json(entry) for entry in audits], "audit_time": time})
@@ -44,6 +36,19 @@ def audit_landmarks(desk: Desk) -> None:
     desk.err.print(
         f"{plural(len(audits), 'landmark')}, {counting:,} counting, {distrusted:,} distrusted; audited {when}"
     )
+
+
+def read_audits(desk: Desk) -> tuple[list[landmark_pb2.LandmarkAudit], landmark_pb2.ListLandmarkAuditsResponse]:
+    """Return all audits in the order of the landmarks' names, and the last page, which says when they were made."""
+    audits: list[landmark_pb2.LandmarkAudit] = []
+    token = ""
+    while True:
+        request = landmark_pb2.ListLandmarkAuditsRequest(page_size=PAGE_SIZE, page_token=token)
+        page = desk.landmarks.ListLandmarkAudits(request, timeout=CALL_TIMEOUT_S)
+        audits.extend(page.audits)
+        token = page.next_page_token
+        if not token:
+            return audits, page
 
 
 def audit_page(audits: Sequence[landmark_pb2.LandmarkAudit], now: datetime) -> Group:

@@ -104,7 +104,8 @@ def _with_file(options: ConnectionOptions) -> ConnectionOptions:
         found = SettingsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {said(item['type'], item['msg'])}" for item in error.errors()
+            f"{'.'.join(map(str, item['loc']))}: {said(item['type'], item['msg'], item.get('ctx', {}))}"
+            for item in error.errors()
         )
         raise _unusable(f"{path}: {problems}") from error
     except (OSError, ValueError) as error:

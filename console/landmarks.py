@@ -17,7 +17,7 @@ from console.audit import audit_landmarks
 from console.desk import CALL_TIMEOUT_S, Desk, with_desk
 from console.exits import CommandError, ExitCode, from_rpc
 from console.plan import plan_landmarks
-from console.problems import said
+from console.problems import like, said
 from console.text import clean, plural
 
 PAGE_SIZE = 1000
@@ -34,9 +34,9 @@ class LandmarkRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")] = ""
-    name: Annotated[str, Field(pattern=r"^landmarks/[a-z0-9-]{1,63}$")] = ""
-    public_key: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+    id: Annotated[str, like("[a-z0-9-]{1,63}", "must be 1 to 63 of a-z, 0-9 and -")] = ""
+    name: Annotated[str, like("landmarks/[a-z0-9-]{1,63}", "must be landmarks/ and 1 to 63 of a-z, 0-9 and -")] = ""
+    public_key: Annotated[str, like("[0-9a-fA-F]{64}", "must be 64 hex digits")]
     operator: str
     hoster: str
     latitude: Annotated[float, Field(ge=-90, le=90)]
@@ -47,9 +47,9 @@ class LandmarkRecord(BaseModel):
     endpoints: Annotated[list[str], Field(min_length=1, max_length=4)]
     valid_from: AwareDatetime | None = None
     valid_until: AwareDatetime | None = None
-    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
-    operator_key: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] | None = None
-    operator_signature: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{2})*$")] | None = None
+    country: Annotated[str, like("[A-Z]{2}", "is no ISO 3166-1 alpha-2 code, upper case")]
+    operator_key: Annotated[str, like("([0-9a-fA-F]{64})?", "must be 64 hex digits")] | None = None
+    operator_signature: Annotated[str, like("([0-9a-fA-F]{2})*", "must be pairs of hex digits")] | None = None
     # What `landmark list --json` prints and the server alone decides.
     revision: int = 0
     revise_time: str | None = None
@@ -145,7 +145,10 @@ def _records(file: Path) -> list[LandmarkRecord]:
     try:
         records = TypeAdapter(list[LandmarkRecord]).validate_python(content)
     except ValidationError as error:
-        problems = "\n".join(f"  {_place(item['loc'])}: {said(item['type'], item['msg'])}" for item in error.errors())
+        problems = "\n".join(
+            f"  {_place(item['loc'])}: {said(item['type'], item['msg'], item.get('ctx', {}))}"
+            for item in error.errors()
+        )
         raise CommandError(ExitCode.UNUSABLE, f"{file}: nothing was imported\n{problems}") from error
     for number, record in enumerate(records, start=1):
         if bool(record.id) == bool(record.name):

@@ -1,6 +1,7 @@
 """`trigpoint landmark plan`: which sites landmarks can prove, and which more would prove most of the others."""
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,11 @@ import typer
 from trigpoint.v1 import landmark_pb2
 
 from console import plan_render
+from console.audit import read_audits
 from console.desk import CALL_TIMEOUT_S, Desk, with_desk
 from console.exits import CommandError, ExitCode
 from console.plan_files import read_candidates, read_sites
-from console.text import clean
+from console.text import clean, instant
 
 PLAN_TIMEOUT_S = 600.0  # 10,000 sites and 10,000 candidates take a minute, and the server makes one plan at a time
 PAGE_SIZE = 1000
@@ -60,10 +62,13 @@ def plan_landmarks(
     plan = _ask(desk, request, {"sites": sites, "candidates": candidates})
     if geojson:
         desk.print_json(plan_render.to_geojson(plan, _landmarks(desk)))
-    elif desk.json:
-        desk.print_json(plan_render.to_json(plan))
+        return
+    standing = _standing(desk)
+    if desk.json:
+        desk.print_json(plan_render.to_json(plan, standing))
     else:
-        desk.out.print(plan_render.page(plan, path_factor, access_ms))
+        asked = plan_render.Asked(len(request.candidates), max_, path_factor, access_ms)
+        desk.out.print(plan_render.page(plan, asked, standing))
 
 
 def _ask(
@@ -88,6 +93,21 @@ def _ask(
 
 def _details(error: object) -> str:
     return clean(error.details() or "") if isinstance(error, grpc.Call) else ""
+
+
+def _standing(desk: Desk) -> plan_render.Standing:
+    """Ask how landmarks stand today. The plan leaves out those that are distrusted, and records that are not valid."""
+    audits, _ = read_audits(desk)
+    waiting = {entry.name for entry in audits if not entry.counts and not entry.rule}
+    if waiting:
+        waiting &= {entry.name for entry in _landmarks(desk) if _is_valid(entry, desk.now)}
+    return plan_render.Standing(registered=len(audits), uncounted=len(waiting))
+
+
+def _is_valid(landmark: landmark_pb2.Landmark, now: datetime) -> bool:
+    if landmark.HasField("valid_from") and now < instant(landmark.valid_from):
+        return False
+    return not landmark.HasField("valid_until") or now < instant(landmark.valid_until)
 
 
 def _landmarks(desk: Desk) -> list[landmark_pb2.Landmark]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from trigpoint.v1 import landmark_pb2, place_pb2
 
 from console.exits import CommandError, ExitCode
-from console.problems import said
+from console.problems import like, said
 from console.text import clean, plural
 
 MAX_FILE_BYTES = 16 << 20
@@ -23,6 +23,7 @@ MAX_FILE_BYTES = 16 << 20
 MAX_ROWS = 10_000
 MAX_LISTED = 100
 _MAX_VALUE = 60
+_NO_COUNTRY = "is no ISO 3166-1 alpha-2 code, upper case; a plan takes no groups"
 
 Row = Mapping[str, object]
 Read = TypeVar("Read")
@@ -54,7 +55,7 @@ class SiteRow(_Point):
 
     presence: Literal["site", "country", "outside_prohibited"]
     radius_km: Annotated[Real, Field(gt=0, le=1000)] | None = None
-    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
+    country: Annotated[str, like("[A-Z]{2}", _NO_COUNTRY)] | None = None
 
     def problems(self) -> list[tuple[str, object, str]]:
         """Return columns that the presence needs and has not, or has and does not take."""
@@ -126,7 +127,7 @@ def _read(path: Path, model: type[P], check: Callable[[P], Sequence[tuple[str, o
                 column = ".".join(map(str, item["loc"]))
                 # A missing column's input is the whole row.
                 value = None if item["type"] == "missing" else item["input"]
-                problems.append(_problem(number, column, value, said(item["type"], item["msg"])))
+                problems.append(_problem(number, column, value, said(item["type"], item["msg"], item.get("ctx", {}))))
             continue
         problems += [_problem(number, *found) for found in check(point)]
         read.append(point)

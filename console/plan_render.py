@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,8 +16,40 @@ Json = as_json.Json
 MAX_NAMED = 6
 
 
-def page(plan: landmark_pb2.PlanLandmarksResponse, path_factor: float, access_ms: float) -> Group:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a page tells of the request besides the plan.
+
+    Attributes:
+        candidates: How many were given.
+        max_chosen: How many of them could be chosen.
+        path_factor: Length of the fibre's way over that of the great circle.
+        access_ms: Round trip of last mile and device besides, milliseconds.
+    """
+
+    candidates: int
+    max_chosen: int
+    path_factor: float
+    access_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How landmarks stand today, for which a plan does not ask.
+
+    Attributes:
+        registered: Landmarks on record.
+        uncounted: Those of them that the plan takes as if they counted, though today they do not.
+    """
+
+    registered: int
+    uncounted: int
+
+
+def page(plan: landmark_pb2.PlanLandmarksResponse, asked: Asked, standing: Standing) -> Group:
     """Return a plan as a page: how many, what to set up, each site with its landmarks, what is missing."""
+    if not plan.sites:
+        return Group(Text("No deployments on record; give --sites FILE."))
     total = len(plan.sites)
     now = sum(entry.provable_now for entry in plan.sites)
     then = sum(entry.provable_then for entry in plan.sites)
@@ -26,15 +59,17 @@ def page(plan: landmark_pb2.PlanLandmarksResponse, path_factor: float, access_ms
     proof = "The server trusts every landmark (f = 0), which proves nothing."
     if plan.tolerated_domains:
         proof = f"A proof takes {plan.tolerated_domains + 1:,} failure domains, each of which shows it alone."
-    parts: list[RenderableType] = [
-        Text(head, "bold"),
-        Text(
-            f"Assumed: fibre runs {path_factor:g} times the great circle, and {access_ms:g} ms besides. {proof}",
-            "dim",
-        ),
-    ]
+    parts: list[RenderableType] = [Text(head, "bold")]
+    if standing.uncounted:
+        parts.append(_uncounted_line(standing))
+    assumed = f"Assumed: fibre runs {asked.path_factor:g} times the great circle, and {asked.access_ms:g} ms besides."
+    parts.append(Text(f"{assumed} {proof}", "dim"))
     if plan.chosen:
         parts += [Text("\nSet up", "bold"), _chosen_table(plan.chosen)]
+    elif asked.candidates and now < total and plan.tolerated_domains:
+        most = min(asked.max_chosen, asked.candidates)
+        text = f"No set of at most {most:,} of the {plural(asked.candidates, 'candidate')} makes another site provable."
+        parts.append(Text(text, "yellow"))
     parts += [Text("\nSites", "bold"), _site_table(plan.sites)]
     missing = [entry for entry in plan.sites if entry.missing]
     if missing:
@@ -42,10 +77,12 @@ def page(plan: landmark_pb2.PlanLandmarksResponse, path_factor: float, access_ms
     return Group(*parts)
 
 
-def to_json(plan: landmark_pb2.PlanLandmarksResponse) -> Json:
+def to_json(plan: landmark_pb2.PlanLandmarksResponse, standing: Standing) -> Json:
     """Return a plan as JSON."""
     return {
         "tolerated_domains": plan.tolerated_domains,
+        "registered_landmarks": standing.registered,
+        "uncounted_landmarks": standing.uncounted,
         "sites": [
             {
                 **_site_properties(entry.site),
@@ -115,6 +152,16 @@ def to_geojson(plan: landmark_pb2.PlanLandmarksResponse, landmarks: Iterable[lan
     return {"type": "FeatureCollection", "features": features}
 
 
+def _uncounted_line(standing: Standing) -> Text:
+    do, them, they = ("does", "it", "it") if standing.uncounted == 1 else ("do", "them", "they")
+    registered = plural(standing.registered, "registered landmark")
+    return Text(
+        f"{standing.uncounted:,} of {registered} {do} not count today (trigpoint landmark audit); "
+        f"the plan takes {them} as if {they} did.",
+        "yellow",
+    )
+
+
 def _feature(longitude: float, latitude: float, properties: Json) -> Json:
     return {
         "type": "Feature",
@@ -153,7 +200,7 @@ def _chosen_table(chosen: Sequence[landmark_pb2.ChosenCandidate]) -> Table:
     table.add_column("CANDIDATE", overflow="fold")
     table.add_column("RUN BY", overflow="fold")
     table.add_column("AT", no_wrap=True)
-    table.add_column("THEN PROVABLE", overflow="fold", min_width=22)
+    table.add_column("THEN PROVABLE", overflow="fold")
     for number, entry in enumerate(chosen, start=1):
         candidate = entry.candidate
         names = ", ".join(map(clean, entry.gained[:MAX_NAMED]))

@@ -81,7 +81,7 @@ def device_page(device: device_pb2.Device, now: datetime) -> Group:
                 ("Identity", clean(device.model) or "not known: no verified report yet"),
                 ("Kind", as_json.kind_name(device.kind).replace("UNSPECIFIED", "not known")),
                 ("Device key", device.device_key_id.hex()),
-                ("Firmware", clean(device.firmware) or "no reference values"),
+                ("Firmware", _firmware(device)),
                 ("Host", f"{clean(device.host_id)} (as the host tells it)" if device.host_id else ""),
                 ("License", _license(device)),
                 ("Licensed to be", _region(device)),
@@ -186,7 +186,7 @@ def import_errors(errors: Iterable[licensing_pb2.ImportRowError]) -> Table:
     table.add_column("ROW", justify="right", no_wrap=True)
     table.add_column("FIELD", overflow="fold")
     table.add_column("VALUE", overflow="fold")
-    table.add_column("WHAT IS WRONG", overflow="fold", min_width=30)
+    table.add_column("WHAT IS WRONG", overflow="fold")  # a least width would push its end off the screen
     for entry in errors:
         table.add_row(str(entry.row) if entry.row else "file", *map(clean, (entry.field, entry.value, entry.message)))
     return table
@@ -229,6 +229,12 @@ def _facts(facts: Iterable[tuple[str, str]]) -> Table:
 
 def _is_switch(device: device_pb2.Device) -> bool:
     return device.kind == device_pb2.DEVICE_KIND_SWITCH
+
+
+def _firmware(device: device_pb2.Device) -> str:
+    if device.firmware or not device.HasField("last_report_time"):
+        return clean(device.firmware) or "not known"
+    return "no reference values"
 
 
 def _license(device: device_pb2.Device) -> str:

@@ -50,7 +50,7 @@ def record(
     latitude: Annotated[float, typer.Option("--latitude", help="Degrees, WGS 84.")],
     longitude: Annotated[float, typer.Option("--longitude", help="Degrees, WGS 84.")],
     survey_method: Annotated[str, typer.Option("--survey-method", help="How the position was surveyed.")],
-    country: Annotated[str, typer.Option("--country", help="Where it stands, ISO 3166-1 alpha-2.")],
+    country: Annotated[str, typer.Option("--country", help="Where it stands, ISO 3166-1 alpha-2, upper case.")],
     endpoint: Annotated[
         list[str], typer.Option("--endpoint", help="host:port, IPv6 hosts in brackets; repeatable, best first.")
     ],

@@ -6,14 +6,16 @@ else of this process runs. Time that is lost here makes a landmark look farther 
 
 import contextlib
 import gc
+import ipaddress
 import math
 import secrets
 import select
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -37,6 +39,10 @@ _LOOK_NS: Final = 200_000_000
 _AT_ONCE: Final = 64
 _NS_PER_MS: Final = 1_000_000
 _MAX_PORT: Final = 65_535
+# What a name service is given. A ranging landmark's name is its operator's, who may let it hang.
+_RESOLVE_S: Final = 2.0
+# Threads that a hanging name can hold at once; each is free again when the resolver gives up.
+_RESOLVERS: Final = 16
 _log = structlog.get_logger()
 
 
@@ -76,6 +82,7 @@ class AnsweringSide:
     def __init__(self, key: LandmarkKey, hosts: tuple[str, ...], stopped: Callable[[], bool] = lambda: False) -> None:
         self._key = key
         self._stopped = stopped
+        self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
         self._our_hosts: dict[socket.AddressFamily, str] = {}
         for host in hosts:
             self._our_hosts.setdefault(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
@@ -152,15 +159,30 @@ class AnsweringSide:
             number = int(port)  # after a name
         if not host or not 1 <= number <= _MAX_PORT:
             raise ValueError("neither host:port nor [host]:port")
-        for family, _, _, _, address in socket.getaddrinfo(host, number, type=socket.SOCK_DGRAM):
+        for family, _, _, _, address in self._resolve(host, number):
             our_host = self._our_hosts.get(family)
             if our_host is not None:
                 scope_id = int(address[3]) if len(address) == 4 else 0
                 return _Place((str(address[0]), int(address[1]), scope_id), our_host)
         raise ValueError("no address of a family that this landmark has")
 
+    def _resolve(self, host: str, port: int) -> list[tuple[Any, ...]]:
+        if _is_numeric(host):  # it needs no name service, and must not wait behind one
+            return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        # TimeoutError is an OSError.
+        waiting = self._resolvers.submit(socket.getaddrinfo, host, port, type=socket.SOCK_DGRAM)
+        return waiting.result(_RESOLVE_S)
+
     def _sign(self, statement: Statement) -> bytes:
         return sign_statement(statement, self._key)
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

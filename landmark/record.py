@@ -26,6 +26,8 @@ _MAX_TEXT: Final = 200
 _MAX_PORT: Final = 65_535
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_ID: Final = re.compile(r"[a-z0-9-]{1,63}")
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _ENDPOINT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})", re.ASCII)
 
 
@@ -42,11 +44,33 @@ def _check_endpoint(text: str) -> str:
     return text
 
 
+def _check_id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise ValueError("must be 1 to 63 of a-z, 0-9 and -")
+    return text
+
+
+def _check_country(text: str) -> str:
+    if not _COUNTRY.fullmatch(text):
+        raise ValueError("is no ISO 3166-1 alpha-2 code, upper case, as SG")
+    return text
+
+
 def _check_moment(moment: datetime) -> datetime:
     if moment.microsecond or moment < _EPOCH:
         raise ValueError("a signed time is in whole seconds since 1970")
     return moment
 
+
+_WORDS: Final = {
+    "finite_number": "is not a finite number",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "string_too_long": "has more than {max_length} characters",
+    "string_too_short": "is empty",
+    "too_long": "{max_length} at most",
+}
+"""What pydantic finds wrong, in words for a person; what checks of ours say is told as it is."""
 
 Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT), AfterValidator(_check_text)]
 Moment = Annotated[datetime, AfterValidator(_check_moment)]
@@ -61,7 +85,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+    id: Annotated[str, AfterValidator(_check_id)]
     operator: Text
     hoster: Text
     latitude: Annotated[Decimal, Field(ge=-90, le=90)]
@@ -69,7 +93,7 @@ class Record(BaseModel):
     uncertainty_km: Annotated[Decimal, Field(ge=0, le=100)]
     survey_method: Text
     virtual_machine: bool
-    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    country: Annotated[str, AfterValidator(_check_country)]
     endpoints: Annotated[list[Annotated[str, AfterValidator(_check_endpoint)]], Field(min_length=1, max_length=4)]
     valid_from: Moment | None = None
     valid_until: Moment | None = None
@@ -89,7 +113,8 @@ def build_record(content: Mapping[str, object]) -> Record:
         lines = []
         for problem in error.errors(include_url=False):
             field = ".".join(str(part) for part in problem["loc"]) or "record"
-            lines.append(f"{field}: {problem['msg'].removeprefix('Value error, ')}")
+            words = _WORDS.get(problem["type"], "").format(**problem.get("ctx", {}))
+            lines.append(f"{field}: {words or problem['msg'].removeprefix('Value error, ')}")
         raise RecordError("\n".join(lines)) from error
 
 

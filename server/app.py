@@ -370,6 +370,8 @@ def _load_policy(config: Config) -> PlacePolicy:
         else (geodata.read_country_groups(), geodata.COUNTRY_GROUPS_VERSION)
     )
     groups = parse_groups(lists, lists_version)
+    if notes := groups.notes():  # whoever runs it must know what its verdicts stand on
+        structlog.get_logger().warning("country groups are not all sure", version=groups.version, unsure=list(notes))
     return PlacePolicy(
         atlas=Atlas.parse(borders, version, groups.members),
         prohibited=groups.prohibited(),

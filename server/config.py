@@ -13,6 +13,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from server.problems import said
 from server.spiffe import SpiffeError, check_trust_domain
 from verifier.limits import MAX_RANGES
 from verifier.place.choose import BUDGET
@@ -265,8 +266,13 @@ def load_config(path: Path) -> Config:
     try:
         return Config.model_validate(document, context={"base": path.resolve().parent})
     except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
         problems = []
-        for problem in error.errors(include_url=False, include_input=False):
-            where = ".".join(map(str, problem["loc"]))
-            problems.append(f"{where}: {problem['msg']}" if where else problem["msg"])
+        for problem in found:
+            place = problem["loc"]
+            # A list whose entries are wrong is called too short besides.
+            if problem["type"] == "too_short" and any(other["loc"][:-1] == place for other in found if other["loc"]):
+                continue
+            text = said(problem["type"], problem["msg"], problem.get("ctx", {}))
+            problems.append(f"{'.'.join(map(str, place))}: {text}" if place else text)
         raise ConfigError(problems) from error

@@ -6,6 +6,7 @@ when it is ready; logs go to stderr.
 
 import asyncio
 import json
+import re
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ cli = typer.Typer(
 )
 _USAGE = 2
 _FAILED = 1
+_LANDMARK_ID = re.compile("[a-z0-9-]{1,63}")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The server's TOML file.")]
 FolderArgument = Annotated[Path, typer.Argument(help="Folder that `init` made, or makes.")]
@@ -64,6 +66,8 @@ def issue_command(
         _stop("an agent needs --licensee")
     if role is not Role.AGENT and licensee:
         _stop("--licensee is for agents alone")
+    if role is Role.LANDMARK and not _LANDMARK_ID.fullmatch(name):
+        _stop(f"{name!r} is no landmark's id: 1 to 63 of a-z, 0-9 and -")
     try:
         peer = Peer(role, name, licensee)
         certificate, key = pki.issue(folder, peer, peer.path.rpartition("/")[2])

@@ -52,6 +52,7 @@ reference_values = ["reference-values.json"]
 key = "ticket.key"
 
 [place]
+# operator = "Example Verifier Ltd"  # who runs this server: landmarks that only yours have ranged accuse nobody
 tolerated_domains = 1  # f: so many failure domains of landmarks may be wrong
 border_margin_km = 5.0
 audited_within_h = 24.0  # 0: not asked for, which is a demonstration
@@ -63,6 +64,20 @@ sessions_per_device = 64
 
 [desk]
 sweep_interval_s = 10.0
+
+# [audit]
+# interval_h = 6.0  # each landmark is ranged by all of other failure domains at least once in it
+# batch = 8  # sessions of one landmark at once
+# run_interval_s = 60.0  # between two looks whether landmarks contradict each other
+# refresh_s = 10.0  # how late a new range makes a landmark count
+
+# [limits]
+# message_bytes = 8388608  # of one gRPC message
+# bytes_in_flight = 268435456  # evidence worked on at once; above it agents are told when to come back
+# streams = 20000  # of agents, at once
+# streams_per_agent = 8
+# hosts_per_stream = 4096
+# drain_s = 10.0  # how long a stopping server waits for what is in flight
 """
 
 

@@ -39,6 +39,11 @@ class Telemetry:
             registry=registry,
         )
         self.void_ranges = Counter("trigpoint_void_ranges", "Ranges that were dropped", ["reason"], registry=registry)
+        self.contradictions = Counter(
+            "trigpoint_place_contradictions",
+            "Fixes whose discs have no place in common: some landmark is wrong",
+            registry=registry,
+        )
         self.ranges_ordered = Counter(
             "trigpoint_ranges_ordered", "Ranging sessions that were ordered", registry=registry
         )

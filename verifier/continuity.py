@@ -6,15 +6,18 @@ the state is still the one that was handed in, since two workers may hold the sa
 
 import enum
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from verifier.evidence.attestation import DeviceReport
 from verifier.evidence.board import Boards
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters
 from verifier.place.fix import Fix
-from verifier.place.travel import ImpossibleTravel, SeenPlace, find_impossible_travel
+from verifier.place.travel import ImpossibleTravel, SeenPlace, allows_less, find_impossible_travel
 from verifier.units import Pdi
+
+_OUT_OF_ORDER = timedelta(minutes=10)
+"""By so much at most may an earlier report be committed after a later one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,11 @@ def compare(
         return Changes(oddity, pair, frozenset(), out_of_slot=False, state=DeviceState(highest))
     seen = seen_place(fix, issued_at, received_at)
     travel = None
-    if fix is not None and seen is not None and state.place is not None:
-        travel = find_impossible_travel(state.place, seen, fix.tolerated_domains)
+    past = state.place
+    if past is not None and past.issued_at - received_at > _OUT_OF_ORDER:
+        past = None  # a clock that was ahead stamped it: the time between the two is not known
+    if fix is not None and seen is not None and past is not None:
+        travel = find_impossible_travel(past, seen, fix.tolerated_domains)
     # A card that never had a board, beside one that has, is no broken board (docs/protocol.md B4).
     unseated = bool(state.board) and boards.unseated(report.pdi)
     switches = boards.edges[report.pdi]
@@ -111,7 +117,7 @@ def compare(
     # docs/protocol.md AP6: its own board stays the one it was accepted on, until a swap is recorded. It is learned edge
     # by edge: a switch that did not report last time is no change.
     board = state.board if other_board else state.board | switches
-    kept = DeviceState(highest, board, unseated, _later(state.place, seen))
+    kept = DeviceState(highest, board, unseated, _later(past, seen, 0 if fix is None else fix.tolerated_domains))
     return Changes(oddity, pair, other_board, unseated and state.unseated, travel, kept)
 
 
@@ -150,7 +156,9 @@ def seen_place(fix: Fix | None, issued_at: datetime, received_at: datetime) -> S
     return SeenPlace(issued_at, received_at, tuple((disc.position, disc.radius_km) for disc in fix.discs))
 
 
-def _later(before: SeenPlace | None, now: SeenPlace | None) -> SeenPlace | None:
+def _later(before: SeenPlace | None, now: SeenPlace | None, tolerated: int) -> SeenPlace | None:
     if before is None or now is None:
         return before or now
-    return now if now.received_at >= before.received_at else before
+    if now.received_at < before.received_at or allows_less(before, now, tolerated):
+        return before
+    return now

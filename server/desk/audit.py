@@ -22,7 +22,7 @@ from verifier.limits import CHALLENGE_LIFE
 from verifier.place.answers import PlaceAnswer
 from verifier.place.audit import Distrust, audit
 from verifier.place.discs import check_landmark_counts
-from verifier.place.fix import Fix, fix_without
+from verifier.place.fix import Fix, discs_of_fix, fix_of, fix_without
 from verifier.place.landmarks import LandmarkRegistry
 from verifier.place.policy import PlacePolicy
 from verifier.units import Domain, LandmarkId, Pdi
@@ -118,9 +118,9 @@ class LandmarkAudit:
         self._telemetry.landmark_audit_timestamp.set(now.timestamp())
 
     def _audit(self, inputs: AuditInputs, now: datetime) -> tuple[Distrust, ...]:
-        landmarks = (record.landmark for record in inputs.records)
         pairs = (ranged.pair for ranged in inputs.ranges if now - ranged.latest_at <= DAY)
-        return audit((r for r in landmarks if r.is_valid(now)), pairs, self._policy.atlas)
+        registry = LandmarkRegistry.build(record.landmark for record in inputs.records)
+        return audit((r for r in registry.landmarks if r.is_valid(now)), pairs, self._policy.atlas, registry)
 
     @staticmethod
     def _tell(outcome: AuditOutcome) -> None:
@@ -143,29 +143,51 @@ class LandmarkAudit:
             return
         registry = LandmarkRegistry.build(record.landmark for record in inputs.records)
         domains = frozenset(registry.domain_of(stands.distrust.landmark_id) for stands in unsettled)
-        await self._appraise_again(registry, domains, now)
+        await self._appraise_again(registry, domains, frozenset(inputs.distrust), now)
         settled = [stands.distrust.landmark_id for stands in unsettled if now - stands.since >= IN_FLIGHT]
         if settled:
             await self._store.settle_distrust(settled)
 
-    async def _appraise_again(self, registry: LandmarkRegistry, domains: frozenset[Domain], now: datetime) -> None:
+    async def _appraise_again(
+        self, registry: LandmarkRegistry, domains: frozenset[Domain], distrusted: frozenset[LandmarkId], now: datetime
+    ) -> None:
         after: Pdi | None = None
         while devices := await self._store.load_located(after=after, limit=LOCATED_AT_ONCE):
             after = devices[-1].pdi
-            fallen = await asyncio.to_thread(self._fallen, devices, registry, domains)
+            fallen = await asyncio.to_thread(self._fallen, devices, registry, domains, distrusted)
             changed = await self._store.reappraise(fallen, now) if fallen else ()
             if changed:
                 _LOG.warning("devices_appraised_again", count=len(changed), first=changed[0].hex())
 
+    def _says_the_same(self, device: LocatedDevice) -> bool:
+        """Whether a fix still is about the region that the license names now, of which alone it said something.
+
+        Under other borders or margins than it was made with that cannot be told; then it is taken to be.
+        """
+        policy, fix = self._policy, device.fix
+        terms = (policy.atlas.version, policy.prohibited_version, policy.border_margin_km)
+        if (fix.borders_version, fix.prohibited_version, fix.border_margin_km) != terms:
+            return True
+        return fix_of(discs_of_fix(fix), device.region, policy).discs == fix.discs
+
     def _fallen(
-        self, devices: Iterable[LocatedDevice], registry: LandmarkRegistry, domains: frozenset[Domain]
+        self,
+        devices: Iterable[LocatedDevice],
+        registry: LandmarkRegistry,
+        domains: frozenset[Domain],
+        distrusted: frozenset[LandmarkId],
     ) -> list[Reappraisal]:
         """Return the devices that have an answer which does not hold without these domains."""
         fallen: list[Reappraisal] = []
         for device in devices:
-            # A fix names domains as they were called when it was made.
-            used = frozenset(d.domain for d in device.fix.discs if registry.domain_of_party(d.domain) in domains)
-            if not used:
+            # A fix names domains as they were called when it was made; they may have merged since, or split. Those
+            # whose distrust was settled before are still in it where its answers did not need them.
+            used = frozenset(
+                d.domain
+                for d in device.fix.discs
+                if d.landmark_id in distrusted or registry.domain_of_party(d.domain) in domains
+            )
+            if not used or not self._says_the_same(device):
                 continue
             fix = fix_without(device.fix, used, device.region, self._policy)
             if _answers(fix) == _answers(device.fix):

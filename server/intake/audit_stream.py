@@ -239,8 +239,14 @@ class ProveStream:
             return
         self._batch = None  # the first results spend the challenge
         proven, counts = await asyncio.to_thread(_verify, batch, results.results, now)
-        await intake.store.record_ranges(proven)
-        self._count({**counts, "taken": len(proven), "lapsed": len(batch.waiting)})
+        # A record that was replaced meanwhile is another landmark's than the one that was ranged.
+        stands = {r.landmark_id: r for r in (await intake.fleet.current()).registry.landmarks}
+        given = {r.landmark_id: r for r in batch.registry.landmarks}
+        ends = ((ranged, (ranged.pair.by, ranged.pair.of)) for ranged in proven)
+        kept = [ranged for ranged, two in ends if all(stands[i].revision == given[i].revision for i in two)]
+        await intake.store.record_ranges(kept)
+        replaced = len(proven) - len(kept)
+        self._count({**counts, "taken": len(kept), "replaced": replaced, "lapsed": len(batch.waiting)})
         batch.answered.set()
 
     def _count(self, counts: Mapping[str, int]) -> None:

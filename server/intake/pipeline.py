@@ -256,6 +256,10 @@ class Pipeline:
         for finding in (finding for device in verdict.devices for finding in device.findings):
             found[finding.reason.name] = found.get(finding.reason.name, 0) + 1
             self._telemetry.findings.labels(finding.reason.name).inc()
+        disputed = {d for device in verdict.devices if device.fix is not None for d in device.fix.contradicting}
+        if disputed:  # no device can cause it alone: a landmark is wrong
+            self._telemetry.contradictions.inc()
+            log.warning("landmarks_contradict", domains=sorted(disputed))
         result = "partial" if refused else "accepted"
         self._telemetry.attestations.labels(result).inc()
         log = log.bind(result=result, devices=len(verdict.devices), refused=refused, findings=found)

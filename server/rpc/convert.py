@@ -141,6 +141,7 @@ def fix_to_proto(fix: Fix) -> place_pb2.Fix:
         prohibited_version=fix.prohibited_version,
         explanation=fix.explanation,
         demonstration=fix.demonstration,
+        contradicting_domains=fix.contradicting,
         licensed_depths=_depths_to_proto(fix.licensed_depths),
         outside_depths=_depths_to_proto(fix.outside_depths),
     )

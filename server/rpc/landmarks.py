@@ -144,5 +144,5 @@ class LandmarkServicer(landmark_pb2_grpc.LandmarkServiceServicer):
 
     async def _registry(self) -> tuple[list[LandmarkRecord], LandmarkRegistry]:
         """Domains merge over the whole registry, so even one landmark's needs all of them."""
-        records = await self._store.load_landmark_records()
+        records = await self._store.load_registered_landmarks()
         return records, LandmarkRegistry.build(record.landmark for record in records)

@@ -76,7 +76,7 @@ class LandmarkPlanner:
         now: datetime,
     ) -> landmark_pb2.PlanLandmarksResponse:
         assumptions = _assumptions(request)
-        candidates = _candidates(request)
+        candidates = _candidates(request, {str(landmark.landmark_id) for landmark in registry.landmarks})
         try:
             sites = _sites(request, self._policy.atlas.country_codes) or self._recorded_sites(recorded)
             most = request.max_chosen or DEFAULT_CHOSEN
@@ -167,7 +167,7 @@ def _assumptions(request: landmark_pb2.PlanLandmarksRequest) -> Assumptions:
     return Assumptions(factor, access)
 
 
-def _candidates(request: landmark_pb2.PlanLandmarksRequest) -> list[Candidate]:
+def _candidates(request: landmark_pb2.PlanLandmarksRequest, registered: Collection[str]) -> list[Candidate]:
     candidates: list[Candidate] = []
     rows: dict[str, int] = {}
     for index, message in enumerate(request.candidates):
@@ -177,6 +177,8 @@ def _candidates(request: landmark_pb2.PlanLandmarksRequest) -> list[Candidate]:
         earlier = rows.setdefault(message.name, index)
         if earlier != index:
             raise InvalidArgumentError(f"{field}.name", f"candidates[{earlier}] has this name too")
+        if message.name in registered:  # an answer names both by their names alone
+            raise InvalidArgumentError(f"{field}.name", f"a registered landmark is named {message.name}")
         candidates.append(Candidate(message.name, message.operator, _position(message, field)))
     return candidates
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from server.problems import said
 from verifier.errors import UsageError
 from verifier.license import Deployment, License, Presence
 from verifier.place.geodesy import Position
@@ -88,7 +89,7 @@ def _when(value: str) -> str:
     raise ValueError("must be an RFC 3339 date (2026-07-01) or time with its zone (2026-07-01T00:00:00Z)")
 
 
-Text = Annotated[str, BeforeValidator(_text), AfterValidator(_printable), Field(min_length=1, max_length=128)]
+Text = Annotated[str, Field(min_length=1, max_length=128), BeforeValidator(_text), AfterValidator(_printable)]
 When = Annotated[str, BeforeValidator(_text), AfterValidator(_when)]
 Seconds = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -146,7 +147,7 @@ def read_row(values: Mapping[str, object], countries: Collection[str]) -> Deploy
     try:
         row = DeploymentRow.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
-        return [_problem(problem["loc"], problem["type"], problem["msg"]) for problem in error.errors()]
+        return [_problem(item["loc"], item["type"], item["msg"], item.get("ctx", {})) for item in error.errors()]
     start, end = _start(row.valid_from), _end(row.valid_until)
     problems = [*_region_problems(row, countries)]
     if start is None or end is None:
@@ -168,13 +169,13 @@ def read_row(values: Mapping[str, object], countries: Collection[str]) -> Deploy
     return Deployment(Pdi(bytes.fromhex(row.device_pdi)), held, _region(row))
 
 
-def _problem(location: tuple[int | str, ...], kind: str, message: str) -> RowProblem:
+def _problem(location: tuple[int | str, ...], kind: str, message: str, context: Mapping[str, object]) -> RowProblem:
     column = str(location[0]) if location else ""
     if kind == "extra_forbidden":
         return RowProblem(column, f"unknown column; the columns are {', '.join(COLUMNS)}")
     if kind == "missing":
         return RowProblem(column, "has no value")
-    return RowProblem(column, message.removeprefix("Value error, "))
+    return RowProblem(column, said(kind, message, context))
 
 
 def _region_problems(row: DeploymentRow, countries: Collection[str]) -> list[RowProblem]:

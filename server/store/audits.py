@@ -66,8 +66,10 @@ def record_ranges(connection: Connection, ranges: Sequence[ProvenRange]) -> None
         if before is None:
             connection.execute(insert(LANDMARK_RANGES), {"of_id": pair.of, "by_id": pair.by, "latest_at": at, **least})
             continue
-        values: Values = {"latest_at": max(at, before.latest_at)}
-        if pair.rtt_ns <= before.least_rtt_ns or at - before.least_at > micros_of(LEAST_FOR):
+        # What lies well ahead was written by a clock that was wrong.
+        ahead = before.latest_at - at > micros_of(LEAST_FOR)
+        values: Values = {"latest_at": at if ahead else max(at, before.latest_at)}
+        if ahead or pair.rtt_ns <= before.least_rtt_ns or at - before.least_at > micros_of(LEAST_FOR):
             values |= least
         connection.execute(_UPDATE_RANGE.values(values), key)
 

@@ -272,7 +272,13 @@ class _Latest:
 
 
 _OUTLASTS_ORDER = frozenset(
-    {Reason.IDENTITY_CLONED, Reason.COUNTER_ROLLBACK, Reason.BOARD_CHANGED, Reason.BOARD_BROKEN}
+    {
+        Reason.IDENTITY_CLONED,
+        Reason.COUNTER_ROLLBACK,
+        Reason.BOARD_CHANGED,
+        Reason.BOARD_BROKEN,
+        Reason.IMPOSSIBLE_TRAVEL,
+    }
 )
 _UPDATE_DEVICE = update(DEVICES).where(DEVICES.c.pdi == bindparam("key"))
 _UPDATE_OPEN_FINDING = update(FINDINGS).where(

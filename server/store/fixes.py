@@ -33,6 +33,7 @@ def fix_to_json(fix: Fix) -> str:
             "prohibited_version": fix.prohibited_version,
             "explanation": fix.explanation,
             "demonstration": fix.demonstration,
+            "contradicting": fix.contradicting,
             "licensed_depths": fix.licensed_depths._asdict(),
             "outside_depths": fix.outside_depths._asdict(),
         },
@@ -57,6 +58,7 @@ def fix_from_json(text: str) -> Fix:
         demonstration=read["demonstration"],
         licensed_depths=Depths(**read["licensed_depths"]),
         outside_depths=Depths(**read["outside_depths"]),
+        contradicting=tuple(map(Domain, read["contradicting"])),
         told=Told.of(tuple(map(_disc_from_json, read["discs"])), read["explanation"]),
     )
 

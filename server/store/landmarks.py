@@ -4,17 +4,20 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, delete, insert, or_, select
 
 from server.store.counters import take_numbers
 from server.store.errors import RecordConflictError
 from server.store.framing import micros, moment, optional_micros, optional_moment
-from server.store.rows import Values
-from server.store.schema import LANDMARK_REVISIONS, LANDMARKS
+from server.store.rows import Values, chunks
+from server.store.schema import LANDMARK_RANGES, LANDMARK_REVISIONS, LANDMARKS
 from server.store.types import ImportCounts, LandmarkRecord
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, party_name
 from verifier.units import CountryCode, LandmarkId
+
+_WHO_AND_WHERE = ("public_key", "operator", "hoster", "latitude", "longitude", "uncertainty_km")
+"""Fields whose change makes a landmark another one than was ranged."""
 
 
 def load_landmarks(connection: Connection) -> list[LandmarkRecord]:
@@ -36,6 +39,7 @@ def import_landmarks(
     standing = {row.landmark_id: _values(_record_of(row)) for row in connection.execute(select(LANDMARKS))}
     revisions = {row.landmark_id: row.revision for row in connection.execute(select(LANDMARKS))}
     rows: list[Values] = []
+    others: list[str] = []
     seen: set[str] = set()
     created = unchanged = 0
     for record in given:
@@ -49,6 +53,8 @@ def import_landmarks(
             unchanged += 1
             continue
         created += before is None
+        if before is not None and any(before[name] != values[name] for name in _WHO_AND_WHERE):
+            others.append(landmark_id)
         standing[landmark_id] = values
         rows.append({**values, "revision": revisions.get(landmark_id, 0) + 1, "revised_at": micros(now)})
     _check_keys(standing.values())
@@ -57,6 +63,10 @@ def import_landmarks(
         connection.execute(delete(LANDMARKS).where(LANDMARKS.c.landmark_id.in_([row["landmark_id"] for row in rows])))
         connection.execute(insert(LANDMARKS), rows)
         connection.execute(insert(LANDMARK_REVISIONS), rows)
+        for some in chunks(others):
+            # What was ranged was another key, another party's or elsewhere: it says nothing of this one (PL3, LA4).
+            which = or_(LANDMARK_RANGES.c.of_id.in_(some), LANDMARK_RANGES.c.by_id.in_(some))
+            connection.execute(delete(LANDMARK_RANGES).where(which))
     return ImportCounts(created, len(rows) - created, unchanged)
 
 

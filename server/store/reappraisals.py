@@ -45,16 +45,17 @@ def load_located(connection: Connection, after: Pdi | None, limit: int) -> list[
     query = _LOCATED.limit(limit)
     if after is not None:
         query = query.where(DEVICES.c.pdi > after)
-    return [
-        LocatedDevice(
-            Pdi(row.pdi),
-            Challenge(row.last_attestation),
-            fix_from_json(row.last_fix),
-            license_of(row).presence,
-            region_from_json(row.region),
-        )
-        for row in connection.execute(query)
-    ]
+    return [_located(row) for row in connection.execute(query)]
+
+
+def _located(row: Row[Any]) -> LocatedDevice:
+    return LocatedDevice(
+        Pdi(row.pdi),
+        Challenge(row.last_attestation),
+        fix_from_json(row.last_fix),
+        license_of(row).presence,
+        region_from_json(row.region),
+    )
 
 
 def reappraise(connection: Connection, given: Sequence[Reappraisal], now: datetime) -> tuple[Pdi, ...]:
@@ -71,6 +72,9 @@ def reappraise(connection: Connection, given: Sequence[Reappraisal], now: dateti
             continue
         if fix_from_json(row.last_fix) != again.device.fix:
             continue
+        terms = connection.execute(_LOCATED.where(DEVICES.c.pdi == pdi)).one_or_none()
+        if terms is None or _located(terms) != again.device:
+            continue  # its license or deployment was changed since it was read
         standing = _rewrite_findings(connection, again, now)
         shown = standing_of((found.finding for found in visible(standing)), deployed=True)
         values: Values = {

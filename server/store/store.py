@@ -105,6 +105,10 @@ class Store:
         """Return the current revision of every landmark with its endpoints and what audits say, in the order of ids."""
         return await self._read(audits.load_audited_landmarks)
 
+    async def load_registered_landmarks(self) -> list[LandmarkRecord]:
+        """Return the current revision of every landmark without what audits say, in the order of ids."""
+        return await self._read(landmarks.load_landmarks)
+
     async def records_number(self) -> int:
         """Return a number that grows with each change of a license, deployment or landmark, by any process.
 

@@ -210,6 +210,8 @@ class FakeServices(licensing_pb2_grpc.LicensingServiceServicer, landmark_pb2_grp
     ) -> landmark_pb2.ListLandmarkAuditsResponse:
         await self._deny(context)
         self.audit_requests.append(request)
+        if not self.audits:
+            return landmark_pb2.ListLandmarkAuditsResponse()
         return self.audits[len(self.audit_requests) - 1]
 
     async def PlanLandmarks(

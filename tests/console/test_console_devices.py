@@ -103,6 +103,15 @@ def test_get_tells_the_story(services: FakeServices, trigpoint: Trigpoint) -> No
     assert "\x1b" not in result.stdout, "a host id must not steer the terminal"
 
 
+def test_firmware_is_not_known_until_a_device_has_reported(services: FakeServices, trigpoint: Trigpoint) -> None:
+    services.devices = [quiet_device(2), moved_device(3), moved_device(4)]
+    services.devices[1].firmware = ""
+    for number, told in ((2, "not known"), (3, "no reference values"), (4, "emulated-gpu-96.00.74")):
+        story = trigpoint("device", "get", f"410000000000000{number}").stdout
+        (line,) = [line for line in story.splitlines() if line.startswith("Firmware")]
+        assert line.removeprefix("Firmware").strip() == told
+
+
 def test_get_json(services: FakeServices, trigpoint: Trigpoint) -> None:
     services.devices = [quiet_device(2)]
     assert json.loads(trigpoint("device", "get", "4100000000000002", "--json").stdout)["licensed_region"] == "SG"

@@ -1,14 +1,18 @@
 """`trigpoint deployment import` and `trigpoint landmark` against a fake server."""
 
+import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
+from rich.console import Console
 from trigpoint.v1 import licensing_pb2
 from typer.testing import Result
 
+from console import render
 from tests.console.helpers import FakeServices, a_landmark
 
 Trigpoint = Callable[..., Result]
@@ -50,6 +54,30 @@ def test_row_errors_are_a_numbered_table(services: FakeServices, trigpoint: Trig
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "1,200 errors, the first 2 shown; nothing was imported" in " ".join(result.stderr.split())
     assert services.uploads[0][0].options.format == licensing_pb2.IMPORT_FORMAT_JSON
+
+
+def letters(text: str) -> Counter[str]:
+    return Counter(character for character in text if not character.isspace())
+
+
+@pytest.mark.parametrize("width", range(60, 121))
+def test_no_letter_of_a_row_error_is_lost_at_any_width(width: int) -> None:
+    errors = [
+        licensing_pb2.ImportRowError(
+            row=1_000_000,
+            field="site_longitude",
+            value="Frankfurt am Main, Hanauer Landstrasse 302",
+            message="stands beside site_polygon; a site is a disc or drawn, not both",
+        ),
+        licensing_pb2.ImportRowError(row=2, field="country", value="x" * 200, message=f"unknown column {'y' * 70}"),
+        licensing_pb2.ImportRowError(row=0, message="the file has no rows"),
+    ]
+    output = io.StringIO()
+    Console(file=output, width=width, markup=False, emoji=False, highlight=False).print(render.import_errors(errors))
+    printed = output.getvalue()
+    assert max(map(len, printed.splitlines())) <= width
+    told = [text for entry in errors for text in (entry.field, entry.value, entry.message)]
+    assert letters(printed) == letters("".join(["ROW FIELD VALUE WHAT IS WRONG 1000000 2 file", *told]))
 
 
 def test_row_errors_as_json(services: FakeServices, trigpoint: Trigpoint, tmp_path: Path) -> None:
@@ -164,10 +192,20 @@ def test_a_landmark_by_id(services: FakeServices, trigpoint: Trigpoint, tmp_path
         (json.dumps([GOOD | {"surprise": 1}]), "landmark 1, surprise: unknown key"),
         (json.dumps([{"id": "sg-1"}]), "landmark 1, operator: is missing"),
         (json.dumps([GOOD | {"name": "landmarks/sg-1"}]), "one of id and name"),
-        (json.dumps([GOOD | {"valid_from": "2026-01-01T00:00:00"}]), "valid_from"),
-        (json.dumps([GOOD | {"latitude": 91}]), "latitude"),
-        (json.dumps([GOOD | {"operator_key": "ab"}]), "landmark 1, operator_key"),
-        (json.dumps([GOOD | {"operator_signature": "abc"}]), "landmark 1, operator_signature"),
+        (json.dumps([GOOD | {"valid_from": "2026-01-01T00:00:00"}]), "valid_from: is no RFC 3339 time with its zone"),
+        (json.dumps([GOOD | {"latitude": 91}]), "latitude: must be 90 or less"),
+        (json.dumps([GOOD | {"operator_key": "ab"}]), "landmark 1, operator_key: must be 64 hex digits"),
+        (
+            json.dumps([GOOD | {"operator_signature": "abc"}]),
+            "landmark 1, operator_signature: must be pairs of hex digits",
+        ),
+        (json.dumps([GOOD | {"id": "SG_1"}]), "landmark 1, id: must be 1 to 63 of a-z, 0-9 and -"),
+        (json.dumps([GOOD | {"country": "sg"}]), "landmark 1, country: is no ISO 3166-1 alpha-2 code, upper case"),
+        (json.dumps([GOOD | {"country": "SG\n"}]), "landmark 1, country: is no ISO 3166-1 alpha-2 code, upper case"),
+        (json.dumps([GOOD | {"endpoints": []}]), "landmark 1, endpoints: has 0 entries; 1 at least"),
+        (json.dumps([GOOD | {"endpoints": ["a:1"] * 5}]), "landmark 1, endpoints: has 5 entries; 4 at most"),
+        (json.dumps([GOOD | {"virtual_machine": "perhaps"}]), "landmark 1, virtual_machine: is neither true nor false"),
+        (json.dumps([7]), "landmark 1: is not an object"),
     ],
 )
 def test_a_landmark_file_that_cannot_be_used(

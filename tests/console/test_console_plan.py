@@ -1,17 +1,21 @@
 """`trigpoint landmark plan` against a fake server."""
 
+import io
 import json
+from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from rich.console import Console
 from trigpoint.v1 import landmark_pb2, place_pb2
 from typer.testing import Result
 
-from console import plan_files
-from tests.console.helpers import FakeServices, a_landmark
+from console import plan_files, plan_render
+from tests.console.helpers import FakeServices, a_landmark, stamp
 
 Trigpoint = Callable[..., Result]
 
@@ -106,8 +110,125 @@ def test_without_files_the_server_plans_for_what_is_on_record(services: FakeServ
     (request,) = services.plan_requests
     assert (len(request.sites), len(request.candidates), request.max_chosen) == (0, 0, 10)
     assert (request.path_factor, request.access_ms) == (1.5, 0.1)
-    assert result.stdout.startswith("0 of 0 sites provable now\n")
-    assert "trusts every landmark (f = 0), which proves nothing" in " ".join(result.stdout.split())
+    assert result.stdout == "No deployments on record; give --sites FILE.\n"
+
+
+def told(result: Result) -> str:
+    assert result.exit_code == 0, result.stderr
+    return " ".join(result.stdout.split())
+
+
+def test_trusting_everybody_proves_nothing(
+    services: FakeServices, trigpoint: Trigpoint, files: tuple[str, str]
+) -> None:
+    services.plan = a_plan()
+    services.plan.tolerated_domains = 0
+    services.plan.ClearField("chosen")
+    words = told(trigpoint("landmark", "plan", "--candidates", files[1]))
+    assert "trusts every landmark (f = 0), which proves nothing" in words
+    assert "No set of" not in words
+
+
+@pytest.mark.parametrize(("most", "said"), [("1", "at most 1 of the 2"), ("10", "at most 2 of the 2")])
+def test_candidates_that_do_not_help(
+    services: FakeServices, trigpoint: Trigpoint, files: tuple[str, str], most: str, said: str
+) -> None:
+    services.plan = a_plan()
+    arguments = ("landmark", "plan", "--candidates", files[1], "--max", most)
+    assert "No set of" not in told(trigpoint(*arguments))
+    services.plan.ClearField("chosen")
+    assert f"No set of {said} candidates makes another site provable." in told(trigpoint(*arguments))
+    assert "No set of" not in told(trigpoint("landmark", "plan"))
+    del services.plan.sites[:2]  # the one that is left is provable now
+    assert "No set of" not in told(trigpoint(*arguments))
+
+
+AUDIT = landmark_pb2.LandmarkAudit
+
+
+def waiting(*names: str) -> list[landmark_pb2.LandmarkAudit]:
+    return [AUDIT(name=f"landmarks/{name}", why_not=f"{name} was ranged by 0 other domains lately") for name in names]
+
+
+def landmark(name: str, **ago: timedelta) -> landmark_pb2.Landmark:
+    entry = a_landmark()
+    entry.name = f"landmarks/{name}"
+    for field, age in ago.items():
+        getattr(entry, field).CopyFrom(stamp(age))
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("audits", "landmarks", "said"),
+    [
+        (
+            [AUDIT(name="landmarks/a", counts=True), *waiting("b", "c")],
+            [landmark("a"), landmark("b"), landmark("c", valid_from=timedelta(1), valid_until=timedelta(-1))],
+            (
+                "2 of 3 registered landmarks do not count today (trigpoint landmark audit); "
+                "the plan takes them as if they did."
+            ),
+        ),
+        (
+            # The plan leaves out who is distrusted and whose record is not valid.
+            [AUDIT(name="landmarks/a", rule=landmark_pb2.AUDIT_RULE_LIGHT), *waiting("b", "c", "d")],
+            [
+                landmark("a"),
+                landmark("b", valid_until=timedelta(1)),
+                landmark("c", valid_from=timedelta(-1)),
+                landmark("d"),
+            ],
+            (
+                "1 of 4 registered landmarks does not count today (trigpoint landmark audit); "
+                "the plan takes it as if it did."
+            ),
+        ),
+        ([AUDIT(name="landmarks/a", counts=True)], [landmark("a")], ""),
+    ],
+    ids=["two", "one", "none"],
+)
+def test_landmarks_that_do_not_count_today_are_told(
+    services: FakeServices,
+    trigpoint: Trigpoint,
+    audits: list[landmark_pb2.LandmarkAudit],
+    landmarks: list[landmark_pb2.Landmark],
+    said: str,
+) -> None:
+    services.plan, services.landmarks = a_plan(), landmarks
+    first, rest = audits[:1], audits[1:]
+    pages = [
+        landmark_pb2.ListLandmarkAuditsResponse(audits=first, next_page_token="next"),
+        landmark_pb2.ListLandmarkAuditsResponse(audits=rest),
+    ]
+    services.audits = [*pages, *pages]
+    words = told(trigpoint("landmark", "plan"))
+    assert words.startswith(f"1 of 3 sites provable now, 2 with 2 more landmarks {said}".rstrip() + " Assumed:")
+    printed = json.loads(trigpoint("landmark", "plan", "--json").stdout)
+    assert printed["registered_landmarks"] == len(audits)
+    assert printed["uncounted_landmarks"] == (int(said[0]) if said else 0)
+
+
+def letters(text: str) -> Counter[str]:
+    return Counter(character for character in text if not character.isspace())
+
+
+@pytest.mark.parametrize("width", range(60, 121))
+def test_no_letter_is_lost_at_any_width(width: int) -> None:
+    plan = a_plan()
+    plan.chosen[0].candidate.name = "sg-tuas"
+    plan.chosen[0].gained[:] = ["A site with a rather long name of 48 characters.", "Kuala-Lumpur-Bangsar-South"]
+    output = io.StringIO()
+    console = Console(file=output, width=width, markup=False, emoji=False, highlight=False)
+    console.print(plan_render.page(plan, plan_render.Asked(2, 10, 1.5, 0.1), plan_render.Standing(3, 2)))
+    printed = output.getvalue()
+    assert max(map(len, printed.splitlines())) <= width
+    table = printed.partition("Set up\n")[2].partition("\nSites\n")[0]
+    shown = "CANDIDATE RUN BY AT THEN PROVABLE 1 2 sg-tuas itself 1.30, 103.64 kl-1 Klang Transit 3.13, 101.67"
+    assert letters(table) == letters(f"{shown} {', '.join(plan.chosen[0].gained)} with one further down")
+    sites = printed.partition("\nSites\n")[2].partition("\nNot provable")[0]
+    for entry in plan.sites:
+        for text in (entry.site.name, *(reach.name for reach in entry.reaches)):
+            assert not letters(text) - letters(sites)
 
 
 def test_page_fits_80_columns(services: FakeServices, trigpoint: Trigpoint) -> None:
@@ -250,6 +371,38 @@ def test_every_problem_of_a_file_is_told(services: FakeServices, trigpoint: Trig
         "row 6: country 'SG'",
         "row 7: country 'malaysia'",
         "row 8: longitude 'nan'",
+    ]
+
+
+def test_problems_are_told_in_plain_words(services: FakeServices, trigpoint: Trigpoint, tmp_path: Path) -> None:
+    content = (
+        "name,presence,latitude,longitude,radius_km,country\n"
+        "a,site,91,-181,0,\n"
+        "b,country,x,nan,,my\n"
+        "c,country,1,2,,A:5\n"
+        f"{'x' * 129},sight,1,2,,\n"
+    )
+    lines = refused(trigpoint, services, "--sites", tmp_path / "x.csv", content).splitlines()
+    no_country = "is no ISO 3166-1 alpha-2 code, upper case; a plan takes no groups"
+    assert [line.strip() for line in lines[1:-2]] == [
+        "row 1: latitude '91': must be 90 or less",
+        "row 1: longitude '-181': must be -180 or more",
+        "row 1: radius_km '0': must be above 0",
+        "row 2: latitude 'x': is not a number",
+        "row 2: longitude 'nan': is not a finite number",
+        f"row 2: country 'my': {no_country}",
+        f"row 3: country 'A:5': {no_country}",
+    ]
+    assert lines[-2].endswith("...': has more than 128 characters")
+    assert lines[-1] == "  row 4: presence 'sight': must be 'site', 'country' or 'outside_prohibited'"
+    given = collection(feature(TRUE, "x", name=""), feature([], 2, name=7))
+    lines = refused(trigpoint, services, "--candidates", tmp_path / "x.geojson", given).splitlines()
+    assert [line.strip() for line in lines[1:]] == [
+        "row 1: name '': is empty",
+        "row 1: latitude 'x': is not a number",
+        "row 1: longitude 'true': must be a number",
+        "row 2: name '7': is not text",
+        "row 2: longitude '[]': is not a number",
     ]
 
 

@@ -21,6 +21,7 @@ async def test_a_landmark_that_signs_no_time_acquits_nobody(agent: Attester, sta
         assert device.fix.discs[0].landmark_id == "dallas"
         assert device.fix.discs[0].rtt_ns == 0
         assert device.fix.least_violations == 1  # it stands in the record that landmarks contradict each other
+        assert list(device.fix.contradicting_domains) == [device.fix.discs[0].domain]
 
 
 async def test_a_landmark_that_signs_no_time_accuses_nobody(agent: Attester, stage: Stage) -> None:

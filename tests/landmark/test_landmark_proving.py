@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -130,6 +132,33 @@ async def test_the_next_endpoint_is_tried_only_where_nobody_answers() -> None:
         assert isinstance(outcomes[2], Evidence)
         assert outcomes[3] is Failure.REFUSED
         assert isinstance(outcomes[4], Evidence)
+
+
+async def test_a_name_service_that_hangs_holds_the_batch_up_for_two_seconds_a_landmark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A ranging landmark's operator chooses its name, and who serves it."""
+    resolve, test_is_over = socket.getaddrinfo, threading.Event()
+
+    def hang(host: str, *arguments: Any, **options: Any) -> Any:
+        if host.startswith("hangs"):
+            test_is_over.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return resolve(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        async with run_landmark() as landmark:
+            answering = Answering()
+            good = order_for(landmark, answering.challenge)
+            hanging = [order_for(landmark, answering.challenge, f"hangs-{k}.example:7000") for k in range(2)]
+            began_s = time.monotonic()
+            outcomes = await answering.hold(*hanging, good)
+            assert 3.9 < time.monotonic() - began_s < 7
+            assert outcomes[:2] == (Failure.NO_REPLY, Failure.NO_REPLY)
+            assert isinstance(outcomes[2], Evidence)
+    finally:
+        test_is_over.set()  # their threads end before the process can
 
 
 async def test_used_and_forged_tickets_are_refused() -> None:

@@ -141,21 +141,23 @@ def test_positions_are_rounded_to_the_nearest_and_uncertainty_upwards(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"id": "SG"}, "id"),
-        ({"id": ""}, "id"),
-        ({"operator": ""}, "operator"),
+        ({"id": "SG"}, "id: must be 1 to 63 of a-z, 0-9 and -"),
+        ({"id": ""}, "id: must be 1 to 63 of a-z, 0-9 and -"),
+        ({"id": "sg\n"}, "id: must be 1 to 63 of a-z, 0-9 and -"),
+        ({"operator": ""}, "operator: is empty"),
         ({"operator": " One"}, "operator: printable"),
         ({"hoster": "a\nb"}, "hoster: printable"),
-        ({"hoster": "x" * 201}, "hoster"),
+        ({"hoster": "x" * 201}, "hoster: has more than 200 characters"),
         ({"survey-method": ""}, "survey_method"),
-        ({"latitude": "90.0000001"}, "latitude"),
-        ({"latitude": "nan"}, "latitude"),
-        ({"longitude": "-180.1"}, "longitude"),
-        ({"longitude": "inf"}, "longitude"),
-        ({"uncertainty-km": "-0.1"}, "uncertainty_km"),
-        ({"uncertainty-km": "100.1"}, "uncertainty_km"),
-        ({"country": "Sg"}, "country"),
-        ({"country": "SGP"}, "country"),
+        ({"latitude": "90.0000001"}, "latitude: must be 90 or less"),
+        ({"latitude": "nan"}, "latitude: is not a finite number"),
+        ({"longitude": "-180.1"}, "longitude: must be -180 or more"),
+        ({"longitude": "inf"}, "longitude: is not a finite number"),
+        ({"uncertainty-km": "-0.1"}, "uncertainty_km: must be 0 or more"),
+        ({"uncertainty-km": "100.1"}, "uncertainty_km: must be 100 or less"),
+        ({"country": "my"}, "country: is no ISO 3166-1 alpha-2 code, upper case, as SG"),
+        ({"country": "Sg"}, "country: is no ISO"),
+        ({"country": "SGP"}, "country: is no ISO"),
         ({"endpoint": "192.0.2.1"}, "endpoints.0: write"),
         ({"endpoint": "192.0.2.1:0"}, "endpoints.0: write"),
         ({"endpoint": "192.0.2.1:65536"}, "endpoints.0: write"),
@@ -174,6 +176,11 @@ def test_what_the_registry_would_not_take_is_not_signed(folder: Path, changes: d
     assert result.stdout == ""
     assert isinstance(result.exception, LandmarkError)
     assert said in str(result.exception)
+
+
+def test_more_endpoints_than_a_record_takes(folder: Path) -> None:
+    more = [part for port in range(7401, 7405) for part in ("--endpoint", f"192.0.2.1:{port}")]
+    assert str(record(folder, *more).exception) == "endpoints: 4 at most"
 
 
 def test_every_wrong_field_is_named_at_once(folder: Path) -> None:

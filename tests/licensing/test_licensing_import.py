@@ -58,6 +58,34 @@ async def test_csv_says_the_same_as_json(world: World) -> None:
     assert (response.created_count, response.updated_count, response.unchanged_count) == (0, 0, 2)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"site_latitude": 91}, "must be 90 or less"),
+        ({"site_latitude": "north"}, "is not a number"),
+        ({"site_latitude": "nan"}, "is not a finite number"),
+        ({"site_radius_km": 0}, "must be above 0"),
+        ({"site_radius_km": "1001"}, "must be 1,000 or less"),
+        ({"cadence_s": "1.5"}, "is not a whole number"),
+        ({"cadence_s": 31_622_401}, "must be 31,622,400 or less"),
+        ({"grace_s": -1}, "must be 0 or more"),
+        ({"presence": "sight"}, "must be 'site', 'country' or 'outside_prohibited'"),
+        ({"licensee": ""}, "is empty"),
+        ({"licensee": "x" * 129}, "has more than 128 characters"),
+    ],
+)
+async def test_row_problems_are_told_in_plain_words(world: World, change: Row, told: str) -> None:
+    response = await world.send_rows([{**site_row(1), **change}])
+    ((field, _),) = change.items()
+    assert [(error.field, error.message) for error in response.errors] == [(field, told)]
+
+
+async def test_a_drawn_site_that_is_none_is_told_without_a_name(world: World) -> None:
+    geometry = {"type": "Polygon", "coordinates": [[[8, 95], *SQUARE[1:-1], [8, 95]]]}
+    response = await world.send_rows([drawn_row(1, geometry)])
+    assert [error.message for error in response.errors] == ["a position is not on Earth (longitude comes first)"]
+
+
 SQUARE = [[8.0, 50.0], [9.0, 50.0], [9.0, 50.5], [8.0, 50.5], [8.0, 50.0]]
 
 

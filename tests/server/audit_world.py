@@ -1,8 +1,13 @@
-"""Landmarks that answer orders without a network: what both ends sign of a session is written here from R1 to R9."""
+"""Landmarks that answer orders without a network, and a small world of them that range each other.
+
+What both ends sign of a session is written here from R1 to R9.
+"""
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import cbor2
@@ -11,9 +16,25 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from trigpoint.v1 import landmark_pb2, landmark_pb2_grpc
 
 from server.spiffe import Peer, Role
-from server.store.types import LandmarkRecord
-from tests.server.helpers import landmark_record
-from verifier.place.geodesy import Position
+from server.store import AttestationRecord, DeviceRecord, LandmarkRecord, Store
+from server.store.types import ProvenRange
+from server.telemetry import Telemetry
+from tests.server import helpers
+from verifier.appraise import appraise_place, standing_of
+from verifier.continuity import DeviceState
+from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
+from verifier.evidence.chain import DeviceKind
+from verifier.license import Deployment
+from verifier.place.answers import PlaceAnswer
+from verifier.place.audit import AuditRule, PairRange
+from verifier.place.fix import Fix, locate
+from verifier.place.geodesy import Position, distance_km
+from verifier.place.landmarks import Landmark, LandmarkRegistry
+from verifier.place.policy import PlacePolicy
+from verifier.place.ranging import VerifiedRange
+from verifier.place.regions import SiteDisc
+from verifier.units import ChainId, Challenge, CountryCode, DeviceKeyId, LandmarkId, Nanoseconds
+from verifier.verdict import DeviceVerdict, Verdict
 
 ROUNDS = 12
 
@@ -48,7 +69,7 @@ class Station:
 
     @property
     def record(self) -> LandmarkRecord:
-        made = landmark_record(self.number)
+        made = helpers.landmark_record(self.number)
         changed = replace(
             made.landmark,
             public_key=self.public_key,
@@ -129,3 +150,136 @@ async def next_orders(call: ProveCall) -> landmark_pb2.ProverOrders:
     message = await call.read()
     assert isinstance(message, landmark_pb2.ProveResponse), "the stream ended"
     return message.orders
+
+
+# landmarks that range each other, and devices that rest on them
+
+NOW = helpers.NOW
+SECOND = timedelta(seconds=1)
+SINGAPORE = Position(1.35, 103.82)
+JOHOR = Position(1.49, 103.74)
+TOKYO = Position(35.68, 139.69)
+PARIS = Position(48.86, 2.35)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def record_of(name: str, where: Position, country: str) -> LandmarkRecord:
+    landmark = Landmark(
+        landmark_id=LandmarkId(name),
+        public_key=hashlib.sha256(name.encode()).digest(),
+        operator=f"operator of {name}",
+        hoster=f"operator of {name}",
+        position=where,
+        uncertainty_km=0.1,
+        virtual_machine=False,
+        country=CountryCode(country),
+        revision=1,
+        revised_at=NOW,
+    )
+    return LandmarkRecord(landmark, "map", ("192.0.2.1:7000",))
+
+
+WORLD = {
+    "sg-1": record_of("sg-1", SINGAPORE, "SG"),
+    "sg-2": record_of("sg-2", Position(1.30, 103.90), "SG"),
+    "my-1": record_of("my-1", JOHOR, "MY"),
+    "jp-1": record_of("jp-1", TOKYO, "JP"),
+}
+
+
+def proven(by: str, of: str, rtt_ms: float, at: datetime = NOW) -> ProvenRange:
+    pair = PairRange(LandmarkId(by), LandmarkId(of), Nanoseconds(round(rtt_ms * 1e6)))
+    return ProvenRange(pair, at, Challenge(bytes(32)), b"", b"", bytes(8))
+
+
+def all_pairs(at: datetime = NOW, jp_1: Position = TOKYO) -> list[ProvenRange]:
+    """Everybody ranges everybody; `jp_1` says where jp-1 is in truth."""
+    where = {name: record.landmark.position for name, record in WORLD.items()} | {"jp-1": jp_1}
+    return [proven(a, b, distance_km(where[a], where[b]) / 100 + 0.5, at) for a in where for b in where if a != b]
+
+
+def said_to_be_in(where: Position, name: str, **changes: Any) -> LandmarkRecord:
+    """A landmark's record with another position."""
+    record = WORLD[name]
+    return replace(record, landmark=replace(record.landmark, position=where, **changes))
+
+
+async def registered(store: Store, ranges: Sequence[ProvenRange], **changed: LandmarkRecord) -> None:
+    await store.import_landmarks([changed.get(name, record) for name, record in WORLD.items()], NOW)
+    await store.record_ranges(ranges)
+
+
+async def distrusted(store: Store) -> dict[str, AuditRule]:
+    inputs = await store.load_audit_inputs()
+    return {str(name): stands.distrust.rule for name, stands in inputs.distrust.items()}
+
+
+def states(telemetry: Telemetry) -> dict[str, float | None]:
+    return {
+        state: telemetry.registry.get_sample_value("trigpoint_landmarks", {"state": state})
+        for state in ("counted", "uncounted", "distrusted")
+    }
+
+
+def placed(policy: PlacePolicy, deployed: Deployment, radii_km: dict[str, float]) -> Fix | None:
+    registry = LandmarkRegistry.build(record.landmark for record in WORLD.values())
+    by_name = {r.landmark_id: r for r in registry.landmarks}
+    ranges = [
+        VerifiedRange(deployed.pdi, by_name[LandmarkId(name)], Nanoseconds(round(radius / 299.792458 * 2e6)))
+        for name, radius in radii_km.items()
+    ]
+    trusting = replace(policy, audited_within=None)
+    fix, _ = locate(ranges, deployed.region, registry, trusting, "Example Cloud", NOW, NOW)
+    return fix
+
+
+def reported(
+    policy: PlacePolicy, deployed: Deployment, radii_km: dict[str, float], at: datetime = NOW, salt: str = ""
+) -> AttestationRecord:
+    """A verdict of a device that these landmarks put within so many kilometers of themselves."""
+    fix = placed(policy, deployed, radii_km)
+    findings = tuple(appraise_place(deployed.license.presence, fix))
+    challenge = Challenge(hashlib.sha256(deployed.pdi + salt.encode()).digest())
+    verdict = DeviceVerdict(
+        pdi=deployed.pdi,
+        kind=DeviceKind.GPU,
+        device_key_id=DeviceKeyId(bytes(32)),
+        chain_id=ChainId(bytes(32)),
+        model="GH100",
+        firmware="stub",
+        standing=standing_of(findings, deployed=True),
+        findings=findings,
+        fix=fix,
+        presence_proven=fix is not None and fix.in_licensed_region is PlaceAnswer.PROVEN,
+        proven_edges=(),
+        state=DeviceState(),
+    )
+    return AttestationRecord(
+        verdict=Verdict("host", challenge, at, None, (), (verdict,)),
+        attestation=UnverifiedAttestation("host", challenge, b"", ()),
+        issued=IssuedChallenge(challenge, "host", at),
+        preimage=bytes(64),
+        agent="agent",
+        licensee="Example Cloud",
+    )
+
+
+def deployed(number: int, where: Position = SINGAPORE) -> Deployment:
+    return replace(helpers.deployment(helpers.pdi(number)), region=SiteDisc("site", where, 500.0))
+
+
+async def stands(store: Store, number: int) -> DeviceRecord:
+    found = await store.get_device(helpers.pdi(number))
+    assert found is not None
+    return found
+
+
+PROVEN_BY_SG = {"sg-1": 20.0, "sg-2": 30.0}
+PROVEN_BY_THREE = {**PROVEN_BY_SG, "my-1": 50.0}

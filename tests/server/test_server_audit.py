@@ -1,150 +1,56 @@
 """The audit task: who is distrusted, what that does to devices, what officers are told (docs/protocol.md §12)."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 import structlog
 from trigpoint.v1 import landmark_pb2, landmark_pb2_grpc
 
-import geodata
 from server.config import Audit, load_config
 from server.desk.audit import DAY, IN_FLIGHT, LOOK_AGAIN, LandmarkAudit
 from server.intake.fleet import Fleet
 from server.rpc.audits import AuditLister
 from server.rpc.errors import InvalidArgumentError
 from server.spiffe import Peer
-from server.store import AttestationRecord, DeviceRecord, LandmarkRecord, Store, StoreUnavailableError
-from server.store.types import AuditInputs, LandmarkPage, ProvenRange
+from server.store import LandmarkRecord, Store, StoreUnavailableError
+from server.store.types import AuditInputs, LandmarkPage
 from server.telemetry import Telemetry
 from tests.licensing.licensing_world import serve
 from tests.server import helpers
-from verifier.appraise import appraise_place, standing_of
-from verifier.continuity import DeviceState
+from tests.server.audit_world import (
+    NOW,
+    PARIS,
+    PROVEN_BY_SG,
+    PROVEN_BY_THREE,
+    SECOND,
+    SINGAPORE,
+    TOKYO,
+    WORLD,
+    Clock,
+    all_pairs,
+    deployed,
+    distrusted,
+    proven,
+    record_of,
+    registered,
+    reported,
+    said_to_be_in,
+    stands,
+    states,
+)
 from verifier.errors import Reason
-from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
-from verifier.evidence.chain import DeviceKind
-from verifier.license import Deployment
 from verifier.place.answers import PlaceAnswer
-from verifier.place.audit import AuditRule, PairRange
-from verifier.place.fix import Fix, locate
-from verifier.place.geodesy import Position, distance_km
-from verifier.place.groups import parse_groups
-from verifier.place.landmarks import Landmark, LandmarkRegistry
+from verifier.place.audit import AuditRule
 from verifier.place.policy import PlacePolicy
-from verifier.place.ranging import VerifiedRange
-from verifier.place.regions import Atlas, SiteDisc
-from verifier.units import ChainId, Challenge, CountryCode, DeviceKeyId, LandmarkId, Nanoseconds
-from verifier.verdict import DeviceVerdict, Standing, Verdict
-
-NOW = helpers.NOW
-SECOND = timedelta(seconds=1)
-SINGAPORE = Position(1.35, 103.82)
-JOHOR = Position(1.49, 103.74)
-TOKYO = Position(35.68, 139.69)
-PARIS = Position(48.86, 2.35)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def policy() -> PlacePolicy:
-    groups = parse_groups(geodata.read_country_groups(), geodata.COUNTRY_GROUPS_VERSION)
-    atlas = Atlas.parse(geodata.read_borders(), geodata.BORDERS_VERSION, groups.members)
-    return PlacePolicy(atlas, groups.prohibited(), groups.version, standing_for=timedelta(0))
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "trigpoint.sqlite")
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def telemetry() -> Telemetry:
-    return Telemetry()
-
-
-@pytest.fixture
-def desk(store: Store, policy: PlacePolicy, clock: Clock, telemetry: Telemetry) -> LandmarkAudit:
-    return LandmarkAudit(store, policy, 0.05 * SECOND, clock, telemetry)
-
-
-def record_of(name: str, where: Position, country: str) -> LandmarkRecord:
-    landmark = Landmark(
-        landmark_id=LandmarkId(name),
-        public_key=hashlib.sha256(name.encode()).digest(),
-        operator=f"operator of {name}",
-        hoster=f"operator of {name}",
-        position=where,
-        uncertainty_km=0.1,
-        virtual_machine=False,
-        country=CountryCode(country),
-        revision=1,
-        revised_at=NOW,
-    )
-    return LandmarkRecord(landmark, "map", ("192.0.2.1:7000",))
-
-
-WORLD = {
-    "sg-1": record_of("sg-1", SINGAPORE, "SG"),
-    "sg-2": record_of("sg-2", Position(1.30, 103.90), "SG"),
-    "my-1": record_of("my-1", JOHOR, "MY"),
-    "jp-1": record_of("jp-1", TOKYO, "JP"),
-}
-
-
-def proven(by: str, of: str, rtt_ms: float, at: datetime = NOW) -> ProvenRange:
-    pair = PairRange(LandmarkId(by), LandmarkId(of), Nanoseconds(round(rtt_ms * 1e6)))
-    return ProvenRange(pair, at, Challenge(bytes(32)), b"", b"", bytes(8))
-
-
-def all_pairs(at: datetime = NOW, jp_1: Position = TOKYO) -> list[ProvenRange]:
-    """Everybody ranges everybody; `jp_1` says where jp-1 is in truth."""
-    where = {name: record.landmark.position for name, record in WORLD.items()} | {"jp-1": jp_1}
-    return [proven(a, b, distance_km(where[a], where[b]) / 100 + 0.5, at) for a in where for b in where if a != b]
-
-
-def said_to_be_in(where: Position, name: str, **changes: Any) -> LandmarkRecord:
-    """A landmark's record with another position."""
-    record = WORLD[name]
-    return replace(record, landmark=replace(record.landmark, position=where, **changes))
-
-
-async def registered(store: Store, ranges: Sequence[ProvenRange], **changed: LandmarkRecord) -> None:
-    await store.import_landmarks([changed.get(name, record) for name, record in WORLD.items()], NOW)
-    await store.record_ranges(ranges)
-
-
-async def distrusted(store: Store) -> dict[str, AuditRule]:
-    inputs = await store.load_audit_inputs()
-    return {str(name): stands.distrust.rule for name, stands in inputs.distrust.items()}
-
-
-def states(telemetry: Telemetry) -> dict[str, float | None]:
-    return {
-        state: telemetry.registry.get_sample_value("trigpoint_landmarks", {"state": state})
-        for state in ("counted", "uncounted", "distrusted")
-    }
-
+from verifier.units import CountryCode, LandmarkId
+from verifier.verdict import Standing
 
 # who is distrusted
 
@@ -334,63 +240,6 @@ async def test_reading_new_ranges_takes_no_great_share_of_the_time(tmp_path: Pat
 # devices that rested on a landmark
 
 
-def placed(policy: PlacePolicy, deployed: Deployment, radii_km: dict[str, float]) -> Fix | None:
-    registry = LandmarkRegistry.build(record.landmark for record in WORLD.values())
-    by_name = {r.landmark_id: r for r in registry.landmarks}
-    ranges = [
-        VerifiedRange(deployed.pdi, by_name[LandmarkId(name)], Nanoseconds(round(radius / 299.792458 * 2e6)))
-        for name, radius in radii_km.items()
-    ]
-    trusting = replace(policy, audited_within=None)
-    fix, _ = locate(ranges, deployed.region, registry, trusting, "Example Cloud", NOW, NOW)
-    return fix
-
-
-def reported(
-    policy: PlacePolicy, deployed: Deployment, radii_km: dict[str, float], at: datetime = NOW, salt: str = ""
-) -> AttestationRecord:
-    """A verdict of a device that these landmarks put within so many kilometers of themselves."""
-    fix = placed(policy, deployed, radii_km)
-    findings = tuple(appraise_place(deployed.license.presence, fix))
-    challenge = Challenge(hashlib.sha256(deployed.pdi + salt.encode()).digest())
-    verdict = DeviceVerdict(
-        pdi=deployed.pdi,
-        kind=DeviceKind.GPU,
-        device_key_id=DeviceKeyId(bytes(32)),
-        chain_id=ChainId(bytes(32)),
-        model="GH100",
-        firmware="stub",
-        standing=standing_of(findings, deployed=True),
-        findings=findings,
-        fix=fix,
-        presence_proven=fix is not None and fix.in_licensed_region is PlaceAnswer.PROVEN,
-        proven_edges=(),
-        state=DeviceState(),
-    )
-    return AttestationRecord(
-        verdict=Verdict("host", challenge, at, None, (), (verdict,)),
-        attestation=UnverifiedAttestation("host", challenge, b"", ()),
-        issued=IssuedChallenge(challenge, "host", at),
-        preimage=bytes(64),
-        agent="agent",
-        licensee="Example Cloud",
-    )
-
-
-def deployed(number: int, where: Position = SINGAPORE) -> Deployment:
-    return replace(helpers.deployment(helpers.pdi(number)), region=SiteDisc("site", where, 500.0))
-
-
-async def stands(store: Store, number: int) -> DeviceRecord:
-    found = await store.get_device(helpers.pdi(number))
-    assert found is not None
-    return found
-
-
-PROVEN_BY_SG = {"sg-1": 20.0, "sg-2": 30.0}
-PROVEN_BY_THREE = {**PROVEN_BY_SG, "my-1": 50.0}
-
-
 async def test_a_proof_that_rests_on_a_distrusted_domain_falls_and_no_other(
     store: Store, desk: LandmarkAudit, policy: PlacePolicy
 ) -> None:
@@ -572,6 +421,30 @@ async def test_an_audit_says_of_each_landmark_whether_it_counts_and_why_not(
     assert right.last_range_time.ToDatetime(tzinfo=NOW.tzinfo) == NOW
     # sg-2 and my-1 hear it within 0.5 ms and a little: the second of them bounds it.
     assert 75 < right.position_bound_km < 150
+
+
+async def test_audits_are_put_together_beside_the_loop_and_one_list_at_a_time(
+    store: Store, policy: PlacePolicy, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await registered(store, all_pairs())
+    loop_went_on = threading.Event()
+    lists: Counter[int] = Counter()  # of landmarks that were looked at, by thread
+
+    def counts(*_: object) -> None:
+        lists[threading.get_ident()] += 1
+        assert loop_went_on.wait(5), "the loop stood still meanwhile"
+
+    monkeypatch.setattr("server.rpc.audits.check_landmark_counts", counts)
+    lister = AuditLister(store, policy, clock)
+    listing = [asyncio.create_task(lister.list(landmark_pb2.ListLandmarkAuditsRequest())) for _ in range(3)]
+    async with asyncio.timeout(4):
+        while not lists:  # noqa: ASYNC110 - a thread tells nobody
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # time enough for the others to begin as well, if they may
+    assert list(lists.values()) == [1]
+    loop_went_on.set()
+    assert [len((await each).audits) for each in listing] == [len(WORLD)] * 3
+    assert sum(lists.values()) == 3 * len(WORLD)
 
 
 async def test_a_landmark_that_nobody_ranged(store: Store, policy: PlacePolicy, clock: Clock) -> None:

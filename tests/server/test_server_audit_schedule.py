@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -96,10 +97,64 @@ def test_a_session_that_failed_is_not_ordered_again_at_once_on_whichever_stream(
     schedule = schedule_of()
     assert len(schedule.next_batch(registry.landmarks[0], registry, {}, NOW).landmarks) == 2
     # Nothing was stored; the landmark comes again with another stream.
-    assert schedule.next_batch(registry.landmarks[0], registry, {}, NOW + timedelta(hours=1)).landmarks == ()
-    assert len(schedule.next_batch(registry.landmarks[0], registry, {}, NOW + timedelta(hours=3)).landmarks) == 2
+    assert schedule.next_batch(registry.landmarks[0], registry, {}, NOW + timedelta(seconds=40)).landmarks == ()
+    assert len(schedule.next_batch(registry.landmarks[0], registry, {}, NOW + timedelta(seconds=60)).landmarks) == 2
     # It says nothing about the pair's other direction.
     assert len(schedule.next_batch(registry.landmarks[1], registry, {}, NOW).landmarks) == 2
+
+
+def orders_of(schedule: AuditSchedule, registry: LandmarkRegistry, ranged_at: dict[LandmarkId, datetime]) -> list[int]:
+    """Return when the first landmark is ordered to be ranged in six hours, seconds, if nothing ever comes of it."""
+    prover = registry.landmarks[0]
+    return [
+        second
+        for second in range(6 * 3600)
+        if schedule.next_batch(prover, registry, ranged_at, NOW + timedelta(seconds=second)).landmarks
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pair_that_never_ranged_is_tried_again_less_and_less_often(seed: int) -> None:
+    given = orders_of(schedule_of(seed=seed), registry_of(2), {})
+    gaps = [after - before for before, after in pairwise(given)]
+    assert given[0] == 0
+    for gap, longest in zip(gaps, [60, 120, 240, 480, *[900] * (len(gaps) - 4)], strict=True):
+        assert 0.75 * longest <= gap <= longest + 1
+    assert len(set(gaps[4:])) > 10, "times are nobody's to know"
+    assert gaps[-1] < 902
+
+
+def test_a_pair_that_ranged_begins_anew_when_its_range_is_gone() -> None:
+    registry = registry_of(2)
+    schedule = schedule_of()
+    assert len(orders_of(schedule, registry, {})) > 20
+    later = NOW + timedelta(hours=7)
+    prover = registry.landmarks[0]
+    assert schedule.next_batch(prover, registry, {LandmarkId("sg-2"): later}, later).landmarks == ()
+    # A new revision of a record makes older ranges void.
+    assert schedule.next_batch(prover, registry, {}, later).landmarks
+    assert schedule.next_batch(prover, registry, {}, later + timedelta(seconds=61)).landmarks
+
+
+def test_a_pair_that_ranged_once_and_then_fails_rests_as_before() -> None:
+    ranged_at = {LandmarkId("sg-2"): NOW - timedelta(hours=4)}
+    assert orders_of(schedule_of(), registry_of(2), ranged_at)[:2] == [0, 3 * 3600]
+
+
+def test_landmarks_that_never_answer_do_not_crowd_out_those_that_are_overdue() -> None:
+    registry = registry_of(30)
+    schedule = schedule_of(batch=4)
+    prover = registry.landmarks[0]
+    answering = {LandmarkId("sg-2"), LandmarkId("sg-3")}
+    ranged_at = dict.fromkeys(answering, NOW)
+    latest = dict(ranged_at)
+    for minute in range(36 * 60):
+        now = NOW + timedelta(minutes=minute)
+        for landmark in schedule.next_batch(prover, registry, ranged_at, now).landmarks:
+            if landmark.landmark_id in answering:
+                assert now - latest[landmark.landmark_id] <= INTERVAL
+                ranged_at[landmark.landmark_id] = latest[landmark.landmark_id] = now
+    assert all(NOW + timedelta(hours=36) - when <= INTERVAL for when in latest.values())
 
 
 def test_while_a_landmark_rests_only_new_pairs_are_ordered() -> None:

@@ -61,6 +61,7 @@ def test_init_overwrites_nothing(folder: Path) -> None:
     [
         (("officer", "ann"), "spiffe://trigpoint.test/officer/ann"),
         (("landmark", "sg-1"), "spiffe://trigpoint.test/landmark/sg-1"),
+        (("landmark", "x" * 63), f"spiffe://trigpoint.test/landmark/{'x' * 63}"),
         (("agent", "rack-7", "--licensee", "Example Cloud"), "spiffe://trigpoint.test/agent/Example_20Cloud/rack-7"),
     ],
 )
@@ -82,6 +83,10 @@ def test_issue_names_the_peer(folder: Path, arguments: tuple[str, ...], spiffe_i
         (("agent", "rack-7"), "an agent needs --licensee"),
         (("officer", "ann", "--licensee", "X"), "--licensee is for agents alone"),
         (("admin", "ann"), "admin"),
+        *(
+            (("landmark", name), f"{name!r} is no landmark's id: 1 to 63 of a-z, 0-9 and -")
+            for name in ("A_1", "A-1", "sg.1", "x" * 64, "s\n", "")
+        ),
     ],
 )
 def test_issue_refuses_what_names_nobody(folder: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -101,10 +106,21 @@ def test_ticket_key_prints_the_public_key(folder: Path) -> None:
 def test_check_says_what_is_missing(folder: Path) -> None:
     code, _, error = run("check", "--config", folder / "server.toml")
     assert code == 2
-    assert "trust.roots.0" in error
-    assert "trust.reference_values.0" in error
+    assert error.splitlines() == [
+        f"trust.roots.0: no file {folder / 'device-roots.pem'}",
+        f"trust.reference_values.0: no file {folder / 'reference-values.json'}",
+    ]
     helpers.write_materials(folder)
     assert run("check", "--config", folder / "server.toml")[0] == 0
+
+
+def test_check_says_what_is_not_sure_about_the_lists(folder: Path) -> None:
+    helpers.write_materials(folder)
+    command = [*SERVE, "check", "--config", str(folder / "server.toml")]
+    error = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    told = next(json.loads(line) for line in error.splitlines() if "not all sure" in line)
+    assert told["version"] == "country-groups-2026-06-20"
+    assert any(line.startswith("D:4: ") and "to be replaced" in line for line in told["unsure"])
 
 
 def get(url: str) -> tuple[int, str]:

@@ -1,5 +1,6 @@
 """The configuration is checked whole, and says all that is wrong."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.app import App
-from server.config import ConfigError, is_loopback, load_config, split_address
+from server.config import Audit, ConfigError, Limits, is_loopback, load_config, split_address
 from tests.server import helpers
 
 
@@ -31,6 +32,49 @@ def test_what_init_writes_is_good(path: Path) -> None:
     assert App.build(config).materials.policy.demonstration
     assert config.tls is not None
     assert config.tls.certificate == path.parent / "server.pem"
+
+
+def test_what_init_leaves_commented_out_is_good_too(path: Path) -> None:
+    before = load_config(path)
+    edit(path, lambda text: re.sub(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE))
+    after = load_config(path)
+    assert after.place.operator
+    assert (after.audit, after.limits) == (before.audit, before.limits)
+    assert set(Audit.model_fields) <= after.audit.model_fields_set
+    assert set(Limits.model_fields) <= after.limits.model_fields_set
+    assert App.build(after).materials.policy.operator == after.place.operator
+
+
+def test_a_list_whose_entries_are_wrong_is_not_called_too_short_besides(path: Path) -> None:
+    (path.parent / "device-roots.pem").unlink()
+    assert problems_of(path) == (f"trust.roots.0: no file {path.parent / 'device-roots.pem'}",)
+    edit(path, lambda text: text.replace('["device-roots.pem"]', "[]"))
+    assert problems_of(path) == ("trust.roots: has 0 entries; 1 at least",)
+
+
+def test_problems_are_told_in_plain_words(path: Path) -> None:
+    edit(
+        path,
+        lambda text: (
+            (
+                text.replace("tolerated_domains = 1", 'tolerated_domains = "one"')
+                .replace("border_margin_km = 5.0", "border_margin_km = 2000.0")
+                .replace("sessions_per_device = 64", "sessions_per_device = 0.5")
+                .replace("[desk]", "[desk]\nunheard_of = 3\nnode = 7")
+                .replace('key = "ticket.key"', "")
+            )
+            + "\n[limits]\nmessage_bytes = 1\n"
+        ),
+    )
+    assert sorted(problems_of(path)) == [
+        "attestation.sessions_per_device: is not a whole number",
+        "desk.node: is not text",
+        "desk.unheard_of: unknown key",
+        "limits.message_bytes: must be 65,536 or more",
+        "place.border_margin_km: must be 1,000 or less",
+        "place.tolerated_domains: is not a whole number",
+        "tickets.key: is missing",
+    ]
 
 
 def test_a_production_policy_is_no_demonstration(path: Path) -> None:

@@ -25,7 +25,7 @@ from verifier.place.geodesy import Position
 from verifier.place.groups import parse_groups
 from verifier.place.landmarks import Landmark
 from verifier.place.policy import PlacePolicy
-from verifier.place.regions import Atlas, Countries, Group, Region, SiteDisc
+from verifier.place.regions import AnyOf, Atlas, Countries, Group, Polygon, Region, SiteDisc
 from verifier.units import CountryCode, LandmarkId, Pdi
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -252,6 +252,24 @@ async def test_a_request_that_cannot_be_used(
     with pytest.raises(InvalidArgumentError) as caught:
         await planner.plan(request_of())
     assert caught.value.field == field
+
+
+async def test_a_candidate_may_not_bear_the_name_of_a_registered_landmark(
+    planner: LandmarkPlanner, store: Store
+) -> None:
+    await store.import_landmarks([record(1), record(2, valid_until=NOW - timedelta(days=9))], NOW)
+    for name in ("l-1", "l-2"):
+        with pytest.raises(InvalidArgumentError, match=f"a registered landmark is named {name}") as caught:
+            await planner.plan(candidate_with(name=name))
+        assert caught.value.field == "candidates[1].name"
+    assert (await planner.plan(candidate_with(name="l-3"))).tolerated_domains == 1
+
+
+async def test_a_drawn_site_on_record_is_told_by_its_parts(planner: LandmarkPlanner) -> None:
+    rings = [((x, 1.3), (x + 0.1, 1.3), (x + 0.1, 1.4)) for x in (103.6, 103.8)]
+    drawn = AnyOf(tuple(Polygon("Jurong", (ring,)) for ring in rings))
+    (site,) = planner._recorded_sites([(Presence.SITE, drawn)])
+    assert site.name == "site Jurong (2 drawn areas, 6 points), at its innermost place"
 
 
 async def test_a_large_plan_does_not_hold_up_the_event_loop(planner: LandmarkPlanner, store: Store) -> None:

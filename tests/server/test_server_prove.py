@@ -294,6 +294,29 @@ async def test_results_without_orders_and_of_another_batch_are_late(server: help
         call.cancel()
 
 
+async def test_what_was_ranged_of_a_record_that_is_replaced_meanwhile_is_not_stored(server: helpers.Running) -> None:
+    async with server.channel(ONE.peer) as channel:
+        call = prove(channel)
+        orders = await first_orders(call)
+        replaced, other = (by_key(order) for order in orders.orders)
+        elsewhere = Station(replaced.number, latitude=48.9, longitude=2.3, key=replaced.key)
+        await server.store.import_landmarks([elsewhere.record], helpers.NOW + timedelta(seconds=1))
+        held = [session(station, ONE, orders.challenge, 1000) for station in (replaced, other)]
+        await call.write(results(orders, *held))
+        await until(lambda: counted(server, "taken") == 1)
+        assert await stored(server) == {(other.name, "sg-1"): 1000}
+        # Nor is what others ranged of this one.
+        orders = await next_orders(call)
+        moved = Station(ONE.number, latitude=48.9, longitude=2.3, key=ONE.key)
+        await server.store.import_landmarks([moved.record], helpers.NOW + timedelta(seconds=2))
+        held = [session(by_key(order), ONE, orders.challenge, 1000) for order in orders.orders]
+        await call.write(results(orders, *held))
+        await next_orders(call)  # they were dealt with
+        assert await stored(server) == {}
+        assert counted(server, "taken") == 1
+        call.cancel()
+
+
 async def test_orders_lapse_with_their_challenge(server: helpers.Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_stream, "CHALLENGE_LIFE", timedelta(seconds=0.3))
     async with server.channel(ONE.peer) as channel:

@@ -115,6 +115,7 @@ def fix(*, licensed: PlaceAnswer = PlaceAnswer.PROVEN) -> Fix:
         demonstration=False,
         licensed_depths=Depths(0, 1, 1, by_several=False),
         outside_depths=Depths(0, 2, 2, by_several=True),
+        contradicting=(Domain("fraport"),),
         told=Told.of((disc,), "fra-1 heard it within 40 km: “inside”, né?"),
     )
 

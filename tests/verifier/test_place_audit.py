@@ -345,6 +345,19 @@ def test_an_operator_does_not_outvote_others_with_many_landmarks() -> None:
     assert sorted(ids(found)) == ["lm-6", "lm-7", "lm-8"]
 
 
+def test_domains_are_joined_over_the_whole_registry_and_not_over_those_that_are_judged_alone() -> None:
+    near, far = travel(HOME, 70, 10), travel(HOME, 70, 5000)
+    a = replace(station("a", HOME), operator="one", hoster="one")
+    b = replace(station("b", near), operator="other", hoster="other")
+    honest = station("c", far)
+    joint = replace(station("d", HOME), operator="one", hoster="other")  # expired, say
+    pairs = [pair("a", "c", 5.0), pair("b", "c", 6.0)]
+    # Two domains contradict c. As one they have one vote, and of equals the first name falls.
+    assert ids(audit([a, b, honest], pairs, atlas())) == ["c"]
+    whole = LandmarkRegistry.build([a, b, honest, joint])
+    assert ids(audit([a, b, honest], pairs, atlas(), whole)) == ["a", "b"]
+
+
 def test_the_other_end_is_named_whoever_ranged() -> None:
     a, b = station("a", HOME), station("b", travel(HOME, 70, 1000))
     for by, of in (("a", "b"), ("b", "a")):

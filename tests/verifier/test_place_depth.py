@@ -25,7 +25,7 @@ from tests.verifier.helpers_place import (
     vector,
     violations_at,
 )
-from verifier.place.depth import DiscSet, depth_reaches, least_violations
+from verifier.place.depth import DiscSet, depth_reaches, least_explanation, least_violations
 from verifier.place.geodesy import HALF_CIRCUMFERENCE_KM, Position
 from verifier.place.regions import AnyOf, Complement, Polygon, Region, SiteDisc
 
@@ -63,6 +63,17 @@ def test_three_discs_that_meet_in_pairs_only_have_one_violation() -> None:
     assert least(corners, [950.0] * 3) == 1
     assert least(corners, [999.9] * 3) == 1
     assert least(corners, [1000.1] * 3) == 0
+
+
+def test_the_fewest_discs_that_explain_a_contradiction() -> None:
+    near = [travel(SINGAPORE, 120.0 * k, 10) for k in range(3)]
+    assert least_explanation(disc_set(near, [100, 110, 120])) == []
+    # One disc far from three: it is the odd one, however small.
+    assert least_explanation(disc_set([FRANKFURT, *near], [50, 100, 110, 120])) == [0]
+    assert least_explanation(disc_set([FRANKFURT, *near], [500, 100, 110, 120])) == [3]  # by size
+    # Two against two: of equal explanations the one that loses the larger discs.
+    assert least_explanation(disc_set([FRANKFURT, FRANKFURT, *near[:2]], [50, 60, 100, 110])) == [2, 3]
+    assert least_explanation(disc_set([FRANKFURT, BEIJING, *near], [300, 200, 100, 110, 120])) == [3, 4]
 
 
 def test_areas_bounded_by_whole_circles_are_found() -> None:

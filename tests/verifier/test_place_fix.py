@@ -237,6 +237,8 @@ def test_a_disc_that_touches_the_region_refutes_nothing() -> None:
 def test_a_proof_survives_one_domain_that_contradicts_it() -> None:
     fix = fix_of([*discs(near(SINGAPORE, 2, "s"), 100), *discs(near(FRANKFURT, 1, "e"), 100)])
     assert fix.least_violations == 1
+    assert fix.contradicting == tuple(d.domain for d in fix.discs if d.landmark_id == "e0")
+    assert fix_of(discs(near(SINGAPORE, 2, "s"), 100)).contradicting == ()
     assert (fix.in_licensed_region, fix.outside_prohibited) == (PROVEN, PROVEN)
 
 
@@ -330,6 +332,21 @@ def test_a_landmark_counts_while_enough_other_domains_have_ranged_it_lately(
         counts(at, AUDITED)
     assert caught.value.reason is Reason.LANDMARK_NOT_COUNTED
     counts(at, policy(audited_within=None))
+
+
+@pytest.mark.parametrize(
+    ("tolerated", "witnesses", "told"),
+    [
+        (0, 0, "a was ranged by 0 other domains lately; 1 is needed"),
+        (1, 1, "a was ranged by 1 other domain lately; 2 are needed"),
+        (2, 2, "a was ranged by 2 other domains lately; 3 are needed"),
+    ],
+)
+def test_how_many_have_ranged_a_landmark_is_told_in_words_that_agree(tolerated: int, witnesses: int, told: str) -> None:
+    at = landmark("a", SINGAPORE, ranged_by=[(f"w{k}", NOW) for k in range(witnesses)])
+    with pytest.raises(LandmarkNotCountedError) as caught:
+        counts(at, policy(tolerated, audited_within=DAY))
+    assert str(caught.value) == told
 
 
 @pytest.mark.parametrize("tolerated", [0, 1, 2, 3])

@@ -239,6 +239,23 @@ def test_geojson_that_is_no_polygon_is_a_misuse(geometry: object) -> None:
         polygon_of("yard", geometry)
 
 
+@pytest.mark.parametrize(
+    ("ring", "told"),
+    [
+        ([[8, 95], [1, 0], [1, 1], [8, 95]], "a position is not on Earth (longitude comes first)"),
+        ([["8", 5], [1, 0], [1, 1], ["8", 5]], "a position is not [longitude, latitude]"),
+        (RING[:-1], "a ring needs four positions at least, the last one equal to the first"),
+        ([[-100, 0], [0, 0], [100, 1], [-100, 0]], "an edge spans more than 180 degrees of longitude"),
+    ],
+)
+def test_a_polygon_without_a_name_yet_is_called_nothing(ring: Any, told: str) -> None:
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    for name, expected in (("", told), ("yard", f"polygon 'yard': {told}")):
+        with pytest.raises(UsageError) as caught:
+            polygon_of(name, geometry)
+        assert str(caught.value) == expected
+
+
 def test_geojson_from_text_is_read_back() -> None:
     text = json.dumps({"type": "Polygon", "coordinates": [[list(p) for p in (*YARD.rings[0], YARD.rings[0][0])]]})
     assert polygon_of("yard", json.loads(text)) == YARD
@@ -392,6 +409,13 @@ def test_regions_print_as_an_officer_would_write_them() -> None:
     assert str(Group("A:5")) == "country group A:5"
     assert str(AnyOf((YARD, countries("SG", "MY")))) == "site yard (a drawn area of 4 points) or MY, SG"
     assert str(Complement(countries("CN"))) == "outside CN"
+    # A MultiPolygon is one site.
+    triangle = Polygon("yard", (((0.0, 0.0), (1.0, 0.0), (1.0, 1.0)),))
+    elsewhere = Polygon("works", triangle.rings)
+    assert str(AnyOf((YARD, triangle))) == "site yard (2 drawn areas, 7 points)"
+    assert str(AnyOf((triangle,))) == "site yard (a drawn area of 3 points)"
+    assert str(AnyOf((YARD, elsewhere))) == f"{YARD} or {elsewhere}"
+    assert str(AnyOf((triangle, YARD, countries("SG")))) == f"{triangle} or {YARD} or SG"
 
 
 def test_membership_does_not_depend_on_how_many_places_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,10 @@ def test_landmarks_that_share_nobody_have_domains_of_their_own() -> None:
         (("Same Co", "x"), ("same co", "y")),
         (("  Same\tCo ", "x"), ("Same   Co", "y")),
         (("STRASSE", "x"), ("straße", "y")),  # case folding, not lower case
+        # Names that look alike are one name: wide letters, a ligature, a letter with its accent apart.
+        (("\uff33\uff41\uff4d\uff45 Co", "x"), ("Same Co", "y")),
+        (("\ufb01bre", "x"), ("fibre", "y")),
+        (("Cafe\u0301", "x"), ("Caf\u00e9", "y")),
     ],
 )
 def test_a_shared_party_merges_two_domains(a: tuple[str, str], b: tuple[str, str]) -> None:

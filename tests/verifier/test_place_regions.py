@@ -30,7 +30,7 @@ from verifier.errors import UsageError
 from verifier.place import regions, shapes
 from verifier.place.borders import CRIMEA
 from verifier.place.geodesy import HALF_CIRCUMFERENCE_KM, Position, distance_km, nearest_on_arcs
-from verifier.place.regions import Atlas, Countries, SiteDisc
+from verifier.place.regions import Atlas, Countries, Polygon, SiteDisc, polygon_of
 from verifier.place.shapes import RegionDistances
 from verifier.units import CountryCode
 
@@ -615,6 +615,38 @@ def test_kept_distances_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     first = [own.distances(countries("XX"), place) for place in places]
     assert len(own.ground(countries("XX"))._distances) == 1
     assert [own.distances(countries("XX"), place) for place in places] == first
+
+
+def test_kept_arcs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Atlas.parse(_feature({"iso1A2": "XX"}, SQUARE), "test")
+    drawn_sites = [
+        polygon_of("yard", {"type": "Polygon", "coordinates": square(10.0 + k, 10.0, 11.0 + k, 11.0)[:1]})
+        for k in range(7)
+    ]
+    arcs = len(own.ground(drawn_sites[0]).inside.arcs[0])
+    monkeypatch.setattr(regions, "MAX_KEPT_ARCS", 3 * arcs)
+    kept = []
+    for site in drawn_sites:
+        ground = own.ground(site)
+        assert own.ground(site) is ground
+        kept.append(len(own._grounds))
+    assert kept == [1, 2, 3, 1, 2, 3, 1]
+    # Both bounds empty it, and either way what is counted is what is kept.
+    monkeypatch.setattr(regions, "MAX_KEPT_GROUNDS", 2)
+    for site, count in zip(drawn_sites, [2, 1, 2, 1, 2, 1, 2], strict=True):
+        own.ground(site)
+        assert len(own._grounds) == count
+        assert own._kept_arcs == sum(len(ground.inside.arcs[0]) for ground in own._grounds.values())
+
+
+def test_the_parts_of_a_multipolygon_share_one_budget_of_degrees() -> None:
+    ring = [[x % 2 * 170, 0.5] for x in range(40)]
+    closed = [*ring, [0, 1], ring[0]]
+    one = polygon_of("yard", {"type": "Polygon", "coordinates": [closed]})
+    assert isinstance(one, Polygon)
+    assert 5_000 < one.edge_degrees < 10_000
+    with pytest.raises(UsageError, match="polygon 'yard': its edges are longer than 10,000 degrees together"):
+        polygon_of("yard", {"type": "MultiPolygon", "coordinates": [[closed], [closed]]})
 
 
 def test_kept_grounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Impossible travel: how far apart two fixes are at least, and what can be flown meanwhile (docs/protocol.md PL10)."""
 
 import math
+import time
+import tracemalloc
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -26,7 +28,7 @@ from tests.verifier.helpers_place import (
 )
 from verifier.place.depth import DiscSet
 from verifier.place.geodesy import Position
-from verifier.place.travel import SeenPlace, find_impossible_travel, least_distance_km
+from verifier.place.travel import SeenPlace, allows_less, find_impossible_travel, least_distance_km
 from verifier.units import Kilometers
 
 FRANKFURT = Position(50.11, 8.68)
@@ -148,6 +150,62 @@ def test_two_whole_discs_are_apart_along_the_line_of_their_centers() -> None:
     assert least([(SINGAPORE, 0.0)], [(travel(SINGAPORE, 77, 4000), 0.0)], 0) == pytest.approx(4000, abs=1e-3)
     assert least([(SINGAPORE, 300.0)], [(travel(SINGAPORE, 77, 400), 99.0)], 0) == pytest.approx(1, abs=1e-3)
     assert least([(SINGAPORE, 300.0)], [(travel(SINGAPORE, 77, 400), 101.0)], 0) == 0
+
+
+def test_of_many_discs_the_sixteen_smallest_are_compared() -> None:
+    """64 domains are as many as a report may name; all of them would take seconds and gigabytes."""
+    small = [(travel(SINGAPORE, 22.5 * k, 40), 300.0 + k) for k in range(16)]
+    # The larger ones cut off what is nearest to Frankfurt, so that with them the way would be longer.
+    east = [(travel(SINGAPORE, 130 + k / 10, 390), 400.0 + k / 10) for k in range(48)]
+    assert least([*small, *east], beside(FRANKFURT), 1) > least(small, beside(FRANKFURT), 1) + 100
+    there = [(travel(FRANKFURT, 22.5 * k, 40), 300.0 + k) for k in range(16)]
+    few = find_impossible_travel(seen(small), seen(there, NOW + HOUR), 1)
+    assert few is not None
+    mixed = [*east[:20], *small[::-1], *east[20:]]
+    many_there = [(place, km + 1000) for place, km in there * 3] + there
+    for before, now in ((mixed, there), (small, many_there), (mixed, many_there)):
+        began_s = time.monotonic()
+        found = find_impossible_travel(seen(before), seen(now, NOW + HOUR), 1)
+        assert time.monotonic() - began_s < 1.0
+        assert found is not None
+        assert (found.within, found.reach_km) == (few.within, few.reach_km)
+        assert found.apart_km == pytest.approx(few.apart_km, abs=1e-6)
+
+
+def test_the_nearest_pair_is_found_in_little_memory() -> None:
+    """Sixteen discs on either side leave a thousand places each; all angles between them would take over 50 MB."""
+    first = [(travel(SINGAPORE, 22.5 * k, 200), 300.0 + k) for k in range(16)]
+    second = [(travel(FRANKFURT, 22.5 * k, 200), 300.0 + k) for k in range(16)]
+    tracemalloc.start()
+    try:
+        least_distance_km(disc_set(first), disc_set(second), 1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 25e6
+
+
+def test_a_later_fix_allows_more_once_it_is_wider_than_what_could_be_flown() -> None:
+    before = seen(beside(SINGAPORE, radius_km=200.0))
+    flown_km = 1200 * (1 + 1 / 60 + 0.1)  # from the issue of the first to the arrival of the second, and 0.1 h
+    for km, stands in ((199.0, False), (200 + flown_km - 0.1, False), (200 + flown_km + 0.1, True), (15_000.0, True)):
+        assert allows_less(before, seen(beside(TOKYO, radius_km=km), NOW + HOUR), 1) is stands
+    # After a while nothing is left to hold on to.
+    assert not allows_less(before, seen(beside(TOKYO, radius_km=15_000.0), NOW + 13 * HOUR), 1)
+
+
+@pytest.mark.parametrize(
+    ("tolerated", "old_km", "new_km"), [(0, 50, 60), (1, 200, 300), (2, 5000, 7000), (3, 5000, 7000)]
+)
+def test_how_much_a_fix_allows_is_told_by_the_smallest_disc_that_may_not_be_wrong(
+    tolerated: int, old_km: float, new_km: float
+) -> None:
+    old, new = [(SINGAPORE, km) for km in (5000.0, 50.0, 200.0)], [(TOKYO, km) for km in (300.0, 7000.0, 60.0)]
+    flown_km = 1200 * (1 / 60 + 0.1)
+    assert allows_less(seen(old), seen([(TOKYO, old_km + flown_km + 0.1)] * 4), tolerated)
+    assert not allows_less(seen(old), seen([(TOKYO, old_km + flown_km - 0.1)] * 4), tolerated)
+    assert allows_less(seen([(SINGAPORE, new_km - flown_km - 0.1)] * 4), seen(new), tolerated)
+    assert not allows_less(seen([(SINGAPORE, new_km - flown_km + 0.1)] * 4), seen(new), tolerated)
 
 
 def test_a_whole_disc_within_another_is_no_way() -> None:

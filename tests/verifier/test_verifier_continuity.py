@@ -146,12 +146,13 @@ SPAN = (NOW + 10 * SECOND, NOW + 15 * SECOND)
 """Of the report that `compared` makes."""
 
 
-def fix_at(*places: Position, tolerated: int = 1, radius_km: float = 200) -> Fix:
-    """A fix from one landmark at each of these places."""
+def fix_at(*places: Position, tolerated: int = 1, radius_km: float = 200, smallest_km: float | None = None) -> Fix:
+    """A fix from one landmark at each of these places; `smallest_km` is the first one's radius."""
     landmarks = [landmark(f"l{k}", place) for k, place in enumerate(places)]
     site = SiteDisc("x", SINGAPORE, 500.0)
     registry = LandmarkRegistry.build(landmarks)
-    ranges = [ranged(r, radius_km) for r in landmarks]
+    radii_km = [smallest_km or radius_km, *[radius_km] * len(places[1:])]
+    ranges = [ranged(r, km) for r, km in zip(landmarks, radii_km, strict=True)]
     fix, _ = locate(ranges, site, registry, policy(tolerated), "licensee", NOW, NOW)
     assert fix is not None
     return fix
@@ -195,6 +196,39 @@ def test_a_report_that_arrives_after_a_later_one_is_compared_and_not_kept() -> N
     assert changes.state.place is later
     at_once = seen_at(SINGAPORE, 10, 15)
     assert compared(fix=fix_at(*near(SINGAPORE)), last=DeviceState(place=at_once)).state.place is not at_once
+
+
+def test_a_place_that_a_clock_stamped_that_was_ahead_is_forgotten() -> None:
+    fix = fix_at(*near(FRANKFURT))
+    # Committed out of order, an earlier report arrives ten minutes before the issue of a later one at most.
+    in_order = seen_at(SINGAPORE, 615, 620)
+    changes = compared(fix=fix, last=DeviceState(place=in_order))
+    assert changes.travel is not None
+    assert changes.state.place is in_order
+    for start_s in (615.000001, 1400 * 86_400):
+        ahead = seen_at(SINGAPORE, start_s, start_s + 5)
+        changes = compared(fix=fix, last=DeviceState(place=ahead))
+        assert changes.travel is None
+        assert changes.state.place is not None
+        assert changes.state.place.issued_at == SPAN[0]
+        assert compared(last=DeviceState(place=ahead)).state.place is None
+
+
+def test_a_wide_fix_does_not_take_the_place_of_a_narrow_one() -> None:
+    """Else a host that delays its ranges once has the place before forgotten, and may be anywhere next."""
+    narrow = seen_at(SINGAPORE)
+    wide = fix_at(*near(FRANKFURT), radius_km=14_000)
+    changes = compared(fix=wide, last=DeviceState(place=narrow))
+    assert (changes.travel, changes.state.place) == (None, narrow)
+    # What could have been flown since is no more than an honest move.
+    day_before = seen_at(SINGAPORE, -86_400, -86_395)
+    moved = compared(fix=wide, last=DeviceState(place=day_before)).state.place
+    assert moved is not None
+    assert moved.issued_at == SPAN[0]
+    # One small disc, which may be wrong, makes no narrow fix.
+    for tolerated, stands in ((0, False), (1, True)):
+        fix = fix_at(*near(SINGAPORE), tolerated=tolerated, radius_km=14_000, smallest_km=200)
+        assert (compared(fix=fix, last=DeviceState(place=narrow)).state.place is narrow) is stands
 
 
 def test_a_fix_that_allows_everything_is_no_place() -> None:

@@ -56,6 +56,7 @@ ALLOWED_IMPORTS = frozenset(
         "spherely",
         "types",
         "typing",
+        "unicodedata",
     }
 )
 ALLOWED_PACKAGES = frozenset({"cryptography", "verifier"})

@@ -69,7 +69,7 @@ class Depths(NamedTuple):
     Attributes:
         in_region: Every place in X lies outside of so many discs that may accuse.
         in_complement: Every place that is not in X lies outside of so many discs that may prove.
-        in_complement_fibre: The same at the fibre grade; 0 when that was not asked.
+        in_complement_fibre: The same at the fibre grade where that made the answer INDICATED; else 0.
         by_several: No single discs showed it: several together did.
     """
 

@@ -106,7 +106,9 @@ class Distrust:
     explanation: str
 
 
-def audit(landmarks: Iterable[Landmark], pairs: Iterable[PairRange], atlas: Atlas) -> tuple[Distrust, ...]:
+def audit(
+    landmarks: Iterable[Landmark], pairs: Iterable[PairRange], atlas: Atlas, registry: LandmarkRegistry | None = None
+) -> tuple[Distrust, ...]:
     """Return the landmarks that must be distrusted, in the order in which they were found (docs/protocol.md LA5).
 
     The result depends on what is given, not on its order.
@@ -115,12 +117,13 @@ def audit(landmarks: Iterable[Landmark], pairs: Iterable[PairRange], atlas: Atla
         landmarks: Those that may be judged.
         pairs: Verified ranges between them; those of other landmarks are passed over.
         atlas: Border data; a country that has no shape in it is not judged.
+        registry: All landmarks, over which domains are joined (docs/protocol.md PL2); None: those that are judged.
     """
     judged = sorted(landmarks, key=lambda r: r.landmark_id)
     elsewhere = tuple(d for d in (_judge_country(r, atlas) for r in judged) if d is not None)
     gone = {d.landmark_id for d in elsewhere}
     rest = [r for r in judged if r.landmark_id not in gone]
-    registry = LandmarkRegistry.build(judged)
+    registry = registry or LandmarkRegistry.build(judged)
     domains = [registry.domain_of(r.landmark_id) for r in rest]
     return elsewhere + tuple(_judge_light(rest, domains, _contradictions(rest, pairs)))
 

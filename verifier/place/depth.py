@@ -55,7 +55,12 @@ class DiscSet:
 
     def violations(self, places: Vector) -> NDArray[np.int64]:
         """Return for each place, unit vectors, shape (m, 3), how many discs it lies outside of."""
-        outside: NDArray[np.int64] = np.count_nonzero(places @ self.centers.T < self._least_cosines, axis=1)
+        violations: NDArray[np.int64] = np.count_nonzero(self.outside(places), axis=1)
+        return violations
+
+    def outside(self, places: Vector) -> NDArray[np.bool_]:
+        """Return for each place and disc whether it certainly lies outside, shape (m, n)."""
+        outside: NDArray[np.bool_] = places @ self.centers.T < self._least_cosines
         return outside
 
     def holds(self, places: Vector, first: int) -> NDArray[np.bool_]:
@@ -88,13 +93,7 @@ def depth_reaches(shape: Shape | None, discs: DiscSet, count: int) -> bool:
     near = discs.without_those_that_hold(count)
     if shape is not None and _boundary_shows_less(shape, near, count):
         return False
-    places = np.concatenate(
-        [
-            near.centers,
-            places_on_circles(near.centers, near.radii),
-            circle_crossings(near.centers, near.radii),
-        ]
-    )
+    places = _candidates(near)
     places = places[near.holds(places, count)]
     less = places[near.violations(places) < count]
     return not (len(less) and (shape is None or bool(shape.contains(less).any())))
@@ -106,6 +105,30 @@ def least_violations(discs: DiscSet) -> int:
     while depth_reaches(None, discs, count + 1):
         count += 1
     return count
+
+
+def least_explanation(discs: DiscSet) -> list[int]:
+    """Return which discs, by index, smallest first, a place on Earth lies outside of that violates the fewest.
+
+    Several places may; the one that is taken lies outside of the largest, and so loses the least.
+    """
+    places = _candidates(discs)
+    outside = discs.outside(places)
+    violations = np.count_nonzero(outside, axis=1)
+    best = outside[violations == violations.min()]
+    found: list[int] = np.flatnonzero(best[int(best.argmax(axis=1).argmax())]).tolist()
+    return found
+
+
+def _candidates(discs: DiscSet) -> Vector:
+    """Return the places on Earth among which one is that lies outside of the fewest discs."""
+    return np.concatenate(
+        [
+            discs.centers,
+            places_on_circles(discs.centers, discs.radii),
+            circle_crossings(discs.centers, discs.radii),
+        ]
+    )
 
 
 def _boundary_shows_less(shape: Shape, discs: DiscSet, count: int) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from verifier.errors import LandmarkNotCountedError, LandmarkUnknownError, RangeError
-from verifier.place.depth import DiscSet, least_violations
+from verifier.place.depth import DiscSet, least_explanation, least_violations
 from verifier.place.geodesy import Position, Triple, cosines_of_km, widening_at
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.policy import PlacePolicy
@@ -106,7 +106,7 @@ class Discs:
         """Return the two distances from each disc's landmark to a region, in the order of the discs."""
         found = self._near.get(ground)
         if found is None:
-            found = self._near[ground] = list(map(ground.distances, self._centers))
+            found = self._near[ground] = ground.distances_of(self._centers)
         return found
 
     def radii_km(self, grade: Grade) -> tuple[float, ...]:
@@ -121,6 +121,16 @@ class Discs:
             agree = self.fewer_violate(self.discs[0].center, 1, grade)
             found = self._violations[grade] = 0 if agree else least_violations(self.disc_set(grade, 0.0))
         return found
+
+    def contradicting(self) -> tuple[Domain, ...]:
+        """Return the fewest domains whose being wrong explains that the discs have no place in common.
+
+        None when they have one. Several sets may explain it; see `depth.least_explanation`.
+        """
+        if not self.least_violations():
+            return ()
+        # The set sorts by radius as these are sorted, so indices are the same.
+        return tuple(self.discs[k].domain for k in least_explanation(self.disc_set(Grade.PHYSICAL, 0.0)))
 
     def fewer_violate(self, place: Triple, count: int, grade: Grade) -> bool:
         """Whether a place lies outside of fewer than `count` discs, for all that rounding does."""
@@ -191,8 +201,10 @@ def check_landmark_counts(
         # A landmark may have hundreds of witnesses; no more are looked at than it takes.
         witnesses = sum(1 for _ in islice(registry.witnesses(landmark, now, policy.audited_within), needed))
         if witnesses < needed:
+            others = "1 other domain" if witnesses == 1 else f"{witnesses} other domains"
+            are = "is" if needed == 1 else "are"
             raise LandmarkNotCountedError(
-                f"{landmark.landmark_id} was ranged by {witnesses} other domains lately; {needed} are needed"
+                f"{landmark.landmark_id} was ranged by {others} lately; {needed} {are} needed"
             )
 
 
@@ -297,17 +309,21 @@ def discs_of(
         best = smallest.get(domain)
         if best is None or radius < best.radius_km:
             pdis[domain] = verified.pdi
-            smallest[domain] = Disc(
-                landmark.landmark_id,
-                domain,
-                rtt_ns,
-                position,
-                landmark.revision,
-                radius,
-                (rtt_ns * _FIBRE_KM_PER_NS + slack) * widening,
-                accuses,
-                not landmark.virtual_machine,
-                center,
+            # As `Disc(...)`, whose own constructor would take as long as all else here.
+            smallest[domain] = tuple.__new__(
+                Disc,
+                (
+                    landmark.landmark_id,
+                    domain,
+                    rtt_ns,
+                    position,
+                    landmark.revision,
+                    radius,
+                    (rtt_ns * _FIBRE_KM_PER_NS + slack) * widening,
+                    accuses,
+                    not landmark.virtual_machine,
+                    center,
+                ),
             )
     if not smallest:
         return None, tuple(dropped)

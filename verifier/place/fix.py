@@ -14,7 +14,7 @@ from verifier.place.discs import Disc, Discs, Grade, discs_of
 from verifier.place.explain import explain
 from verifier.place.landmarks import LandmarkRegistry
 from verifier.place.policy import PlacePolicy
-from verifier.place.question import Settled, depth_outside, settle_on
+from verifier.place.question import Settled, proves, settle_on
 from verifier.place.ranging import VerifiedRange
 from verifier.place.regions import Ground, Region
 from verifier.place.shapes import RegionDistances
@@ -22,7 +22,10 @@ from verifier.units import Domain, Pdi
 
 
 class Fix(NamedTuple):
-    """What ranges show about where a device is. Fields as in `trigpoint.v1.Fix`."""
+    """What ranges show about where a device is. Fields as in `trigpoint.v1.Fix`.
+
+    `contradicting`: the fewest domains whose being wrong explains v* (docs/protocol.md PL6); none when v* is 0.
+    """
 
     ranged_by: Pdi
     assurance: Assurance
@@ -37,6 +40,7 @@ class Fix(NamedTuple):
     licensed_depths: Depths
     outside_depths: Depths
     told: Told
+    contradicting: tuple[Domain, ...] = ()
 
     @property
     def discs(self) -> tuple[DiscUse, ...]:
@@ -108,6 +112,7 @@ def fix_of(discs: Discs, region: Region, policy: PlacePolicy) -> Fix:
         licensed_depths=licensed_depths,
         outside_depths=outside_depths,
         told=Told(tell),
+        contradicting=discs.contradicting(),
     )
 
 
@@ -140,8 +145,9 @@ def _answer(ground: Ground, discs: Discs, policy: PlacePolicy) -> tuple[PlaceAns
         return PlaceAnswer.REFUTED, _depths(settled)
     if discs.least_violations() > tolerated:
         return PlaceAnswer.UNPROVEN, _depths(settled)
-    fibre = depth_outside(ground, discs, margin, tolerated, Grade.FIBRE)
-    return PlaceAnswer.INDICATED if fibre > tolerated else PlaceAnswer.UNPROVEN, _depths(settled, fibre)
+    if proves(ground, discs, margin, tolerated, Grade.FIBRE):
+        return PlaceAnswer.INDICATED, _depths(settled, tolerated + 1)
+    return PlaceAnswer.UNPROVEN, _depths(settled)
 
 
 def _depths(settled: Settled, fibre: int = 0) -> Depths:

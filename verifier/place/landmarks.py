@@ -5,6 +5,7 @@ landmarks audit each other is not here.
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -158,4 +159,4 @@ class LandmarkRegistry:
 @lru_cache(maxsize=65_536)
 def party_name(name: str) -> str:
     """Return a party's name as names are compared: without case and spaces (docs/protocol.md PL2)."""
-    return " ".join(name.casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

@@ -4,7 +4,7 @@ A region is what a license or a question names; a shape (shapes.py) is where tha
 geometry never changes within one version of the data.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self, TypeAlias, Union
@@ -22,6 +22,9 @@ MAX_KEPT_DISTANCES = 10_000
 
 MAX_KEPT_GROUNDS = 20_000
 """Regions whose geometry is kept. A site's is small; the outer edges of a set of countries are up to 1 MB."""
+
+MAX_KEPT_ARCS = 4_000_000
+"""Of the boundaries of all of them, from one side: 400 MB."""
 
 MAX_POLYGON_POINTS = 10_000
 """Of one licensed polygon. The longest country has 2,000."""
@@ -63,22 +66,25 @@ class Polygon:
     def __post_init__(self) -> None:
         """Refuse what encloses nothing or is not on Earth."""
         if not self.rings or any(len(ring) < 3 for ring in self.rings):
-            raise UsageError(f"polygon {self.name!r}: a ring needs three points at least")
+            raise UsageError(f"{_of(self.name)}a ring needs three points at least")
         if self.point_count > MAX_POLYGON_POINTS:
-            raise UsageError(f"polygon {self.name!r}: more than {MAX_POLYGON_POINTS:,} points")
+            raise UsageError(f"{_of(self.name)}more than {MAX_POLYGON_POINTS:,} points")
         if not all(abs(x) <= 180 and abs(y) <= 90 for ring in self.rings for x, y in ring):
-            raise UsageError(f"polygon {self.name!r}: a point is not on Earth")
+            raise UsageError(f"{_of(self.name)}a point is not on Earth")
         if any(abs(x - before) > 180 for (before, _), (x, _) in self._edges()):
-            raise UsageError(f"polygon {self.name!r}: an edge spans more than 180 degrees of longitude")
-        if sum(abs(x - a) + abs(y - b) for (a, b), (x, y) in self._edges()) > MAX_POLYGON_DEGREES:
-            raise UsageError(
-                f"polygon {self.name!r}: its edges are longer than {MAX_POLYGON_DEGREES:,} degrees together"
-            )
+            raise UsageError(f"{_of(self.name)}an edge spans more than 180 degrees of longitude")
+        if self.edge_degrees > MAX_POLYGON_DEGREES:
+            raise UsageError(f"{_of(self.name)}its edges are longer than {MAX_POLYGON_DEGREES:,} degrees together")
 
     @property
     def point_count(self) -> int:
         """Of all rings."""
         return sum(map(len, self.rings))
+
+    @property
+    def edge_degrees(self) -> float:
+        """Length of all edges together, along and across."""
+        return sum(abs(x - a) + abs(y - b) for (a, b), (x, y) in self._edges())
 
     def _edges(self) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
         for ring in self.rings:
@@ -125,6 +131,10 @@ class AnyOf:
             raise UsageError("a union of no region")
 
     def __str__(self) -> str:
+        drawn = [member for member in self.members if isinstance(member, Polygon)]
+        if len(drawn) == len(self.members) > 1 and len({part.name for part in drawn}) == 1:
+            points = sum(part.point_count for part in drawn)
+            return f"site {drawn[0].name} ({len(drawn)} drawn areas, {points} points)"
         return " or ".join(map(str, self.members))
 
 
@@ -171,6 +181,13 @@ class Ground:
         """Return how much wider discs are taken against this region (docs/protocol.md PL5)."""
         return border_margin_km + self._bend_km if self._bordered else self._bend_km
 
+    def distances_of(self, centers: Sequence[Triple]) -> list[RegionDistances]:
+        """Return the two distances from each place, unit vectors; one look at what is kept, most often."""
+        try:
+            return list(map(self._distances.__getitem__, centers))
+        except KeyError:
+            return list(map(self.distances, centers))
+
     def distances(self, center: Triple) -> RegionDistances:
         """Return the two distances from a place, a unit vector, kilometers on the sphere."""
         found = self._distances.get(center)
@@ -208,6 +225,7 @@ class Atlas:
         self.groups = dict(groups or {})
         self._shapes = dict(shapes)
         self._grounds: dict[Region, Ground] = {}
+        self._kept_arcs = 0
 
     @classmethod
     def parse(cls, borders: bytes, version: str, groups: Mapping[str, frozenset[CountryCode]] | None = None) -> Self:
@@ -252,8 +270,10 @@ class Atlas:
             # A site's radius is in true kilometers, the distance on the sphere: err away from an answer both ways.
             inside = self._shape(region, ELLIPSOID_WIDENING)
             outside = Outside(self._shape(region, 1 / ELLIPSOID_WIDENING))
-            if len(self._grounds) >= MAX_KEPT_GROUNDS:
+            self._kept_arcs += len(inside.arcs[0])
+            if len(self._grounds) >= MAX_KEPT_GROUNDS or self._kept_arcs > MAX_KEPT_ARCS:
                 self._grounds.clear()
+                self._kept_arcs = len(inside.arcs[0])
             found = self._grounds[region] = Ground(region, inside, outside)
         return found
 
@@ -304,11 +324,18 @@ def polygon_of(name: str, geometry: object) -> "Polygon | AnyOf":
         case {"type": "MultiPolygon", "coordinates": [_, *_] as polygons} if all(isinstance(p, list) for p in polygons):
             parts = polygons
         case _:
-            raise UsageError(f"polygon {name!r}: not a GeoJSON Polygon or MultiPolygon")
+            raise UsageError(f"{_of(name)}not a GeoJSON Polygon or MultiPolygon")
     found = tuple(Polygon(name, tuple(_closed(name, ring) for ring in rings)) for rings in parts)
     if sum(p.point_count for p in found) > MAX_POLYGON_POINTS:
-        raise UsageError(f"polygon {name!r}: more than {MAX_POLYGON_POINTS:,} points")
+        raise UsageError(f"{_of(name)}more than {MAX_POLYGON_POINTS:,} points")
+    if sum(p.edge_degrees for p in found) > MAX_POLYGON_DEGREES:
+        raise UsageError(f"{_of(name)}its edges are longer than {MAX_POLYGON_DEGREES:,} degrees together")
     return found[0] if len(found) == 1 else AnyOf(found)
+
+
+def _of(name: str) -> str:
+    """Begin a complaint about a polygon with its name, if it has one yet."""
+    return f"polygon {name!r}: " if name else ""
 
 
 def _closed(name: str, ring: object) -> tuple[tuple[float, float], ...]:
@@ -319,10 +346,10 @@ def _closed(name: str, ring: object) -> tuple[tuple[float, float], ...]:
                 y, bool
             ):
                 if not (abs(x) <= 180 and abs(y) <= 90):  # before `float`, which takes no integer of any size
-                    raise UsageError(f"polygon {name!r}: a position is not on Earth")
+                    raise UsageError(f"{_of(name)}a position is not on Earth (longitude comes first)")
                 points.append((float(x), float(y)))
             case _:
-                raise UsageError(f"polygon {name!r}: a position is not [longitude, latitude]")
+                raise UsageError(f"{_of(name)}a position is not [longitude, latitude]")
     if len(points) < 4 or points[0] != points[-1]:
-        raise UsageError(f"polygon {name!r}: a ring needs four positions at least, the last one equal to the first")
+        raise UsageError(f"{_of(name)}a ring needs four positions at least, the last one equal to the first")
     return tuple(points[:-1])

@@ -196,7 +196,7 @@ class Depths(_message.Message):
     in_complement: _builtins.int
     """Every place that is not in X lies outside of so many discs that may prove."""
     in_complement_fibre: _builtins.int
-    """The same at the fibre grade; 0 when that was not asked."""
+    """The same at the fibre grade where that made the answer INDICATED; else 0."""
     by_several: _builtins.bool
     """No single disc showed it: several together did."""
     def __init__(
@@ -235,6 +235,7 @@ class Fix(_message.Message):
     DEMONSTRATION_FIELD_NUMBER: _builtins.int
     LICENSED_DEPTHS_FIELD_NUMBER: _builtins.int
     OUTSIDE_DEPTHS_FIELD_NUMBER: _builtins.int
+    CONTRADICTING_DOMAINS_FIELD_NUMBER: _builtins.int
     ranged_by: _builtins.bytes
     """The device whose signed log holds the ranges, 8 bytes; another one than the subject when it extends along proven edges."""
     assurance: Global___Assurance.ValueType
@@ -269,6 +270,10 @@ class Fix(_message.Message):
     def outside_depths(self) -> Global___Depths:
         """For all that is not a prohibited destination."""
 
+    @_builtins.property
+    def contradicting_domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The fewest failure domains whose being wrong explains least_violations; empty when that is 0. Several sets may explain it; one is told."""
+
     def __init__(
         self,
         *,
@@ -286,10 +291,11 @@ class Fix(_message.Message):
         demonstration: _builtins.bool = ...,
         licensed_depths: Global___Depths | None = ...,
         outside_depths: Global___Depths | None = ...,
+        contradicting_domains: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["licensed_depths", b"licensed_depths", "outside_depths", b"outside_depths"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assurance", b"assurance", "border_margin_km", b"border_margin_km", "borders_version", b"borders_version", "demonstration", b"demonstration", "discs", b"discs", "explanation", b"explanation", "in_licensed_region", b"in_licensed_region", "least_violations", b"least_violations", "licensed_depths", b"licensed_depths", "outside_depths", b"outside_depths", "outside_prohibited", b"outside_prohibited", "prohibited_version", b"prohibited_version", "ranged_by", b"ranged_by", "tolerated_domains", b"tolerated_domains"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assurance", b"assurance", "border_margin_km", b"border_margin_km", "borders_version", b"borders_version", "contradicting_domains", b"contradicting_domains", "demonstration", b"demonstration", "discs", b"discs", "explanation", b"explanation", "in_licensed_region", b"in_licensed_region", "least_violations", b"least_violations", "licensed_depths", b"licensed_depths", "outside_depths", b"outside_depths", "outside_prohibited", b"outside_prohibited", "prohibited_version", b"prohibited_version", "ranged_by", b"ranged_by", "tolerated_domains", b"tolerated_domains"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -117,7 +117,9 @@ def compare(
     # docs/protocol.md AP6: its own board stays the one it was accepted on, until a swap is recorded. It is learned edge
     # by edge: a switch that did not report last time is no change.
     board = state.board if other_board else state.board | switches
-    kept = DeviceState(highest, board, unseated, _later(past, seen, 0 if fix is None else fix.tolerated_domains))
+    # A wide fix does not take the place of a narrow one, unless it contradicts it: else the finding would never end.
+    tolerated = None if fix is None or travel is not None else fix.tolerated_domains
+    kept = DeviceState(highest, board, unseated, _later(past, seen, tolerated))
     return Changes(oddity, pair, other_board, unseated and state.unseated, travel, kept)
 
 
@@ -156,9 +158,9 @@ def seen_place(fix: Fix | None, issued_at: datetime, received_at: datetime) -> S
     return SeenPlace(issued_at, received_at, tuple((disc.position, disc.radius_km) for disc in fix.discs))
 
 
-def _later(before: SeenPlace | None, now: SeenPlace | None, tolerated: int) -> SeenPlace | None:
+def _later(before: SeenPlace | None, now: SeenPlace | None, tolerated: int | None) -> SeenPlace | None:
     if before is None or now is None:
         return before or now
-    if now.received_at < before.received_at or allows_less(before, now, tolerated):
+    if now.received_at < before.received_at or (tolerated is not None and allows_less(before, now, tolerated)):
         return before
     return now

@@ -260,10 +260,12 @@ class AttestStream:
         host.devices = inventory.devices
         await self._ask(host, tasks)
 
-    async def _ask(self, host: _Host, tasks: asyncio.TaskGroup) -> None:
-        """Issue the host's next challenge and its first orders."""
+    async def _ask(self, host: _Host, tasks: asyncio.TaskGroup, due: asyncio.TimerHandle | None = None) -> None:
+        """Issue the host's next challenge and its first orders; not when `due` fell due and was overtaken since."""
         intake = self._intake
         async with host.asking:
+            if due is not None and host.timer is not due:
+                return  # an inventory had it asked meanwhile, and that challenge is being answered
             snapshot = await intake.fleet.current()
             deployments, last = await intake.store.load_inputs(sorted({device.pdi for device in host.devices}))
             known = tuple(await intake.fleet.find_chains([device.chain_id for device in host.devices]))
@@ -351,7 +353,7 @@ class AttestStream:
 
     def _ask_again(self, host: _Host, tasks: asyncio.TaskGroup) -> None:
         if not self._ended:
-            tasks.create_task(self._ask(host, tasks))
+            tasks.create_task(self._ask(host, tasks, host.timer))
 
     async def _follow_records(self, tasks: asyncio.TaskGroup) -> None:
         """Bring challenges forward when records change: no device may turn silent because it was not asked."""

@@ -51,11 +51,11 @@ def _check_answered(
     account: Account, stored: dict[bytes, sqlite3.Row], verdicts: dict[bytes, dict[bytes, sqlite3.Row]]
 ) -> None:
     for challenge, verdict in account.answered.items():
+        assert not verdict.HasField("rejection"), verdict
         row = stored[challenge]  # docs/protocol.md A6
         assert row["host_id"] == verdict.host_id
         assert row["received_at"] == _micros(verdict.receive_time)
         assert row["rejection"] is None
-        assert not verdict.HasField("rejection")
         assert {device.pdi for device in verdict.devices} == set(verdicts[challenge])
         for device in verdict.devices:
             assert verdicts[challenge][device.pdi]["standing"] == device.standing

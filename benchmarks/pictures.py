@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import numpy as np
 
 import geodata
+from benchmarks.svg import page, text
 from demo.world import DEMO, PATH_FACTOR, LandmarkSpec
 from verifier.place.borders import parse_borders
 from verifier.place.discs import LIGHT_KM_PER_MS, Grade, radius_km
@@ -68,7 +68,7 @@ def _map() -> str:
         drop = 34 if name == _HEARD_BY[0] else -12
         parts.append(_text(x + 8, y + drop, f"{name}: {rtt_ms:.2f} ms, within {math.ceil(reach):,} km", color))
     parts.append(_text(12, _SIZE - 14, "dashed: the licensed site, 50 km; red: prohibited destinations", "#333"))
-    return _page(_SIZE, _SIZE, parts)
+    return page(_SIZE, _SIZE, parts)
 
 
 def _heard(device: Position, spec: LandmarkSpec) -> tuple[float, float]:
@@ -152,7 +152,11 @@ def _needed() -> str:
             )
         )
     parts.append(_text(width / 2, height - 14, "from the landmark to the nearest edge", "#333", anchor="middle"))
-    return _page(width, height, parts)
+    return page(width, height, parts)
+
+
+def _text(x: float, y: float, words: str, color: str, *, anchor: str = "start", size: int = 13) -> str:
+    return text(x, y, words, color=color, anchor=anchor, size=size)
 
 
 def _line(points: Vector) -> str:
@@ -162,17 +166,6 @@ def _line(points: Vector) -> str:
         if not kept or abs(x - kept[-1][0]) + abs(y - kept[-1][1]) > 0.5:
             kept.append((x, y))
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in kept)
-
-
-def _page(width: int, height: int, parts: Iterable[str]) -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">'
-    return "\n".join([head, *parts, "</svg>", ""])
-
-
-def _text(x: float, y: float, text: str, color: str, *, anchor: str = "start", size: int = 13) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{color}">{escape(text)}</text>'
-    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from benchmarks.study.scores import Figures
+from benchmarks.svg import page, text
 from verifier.place.discs import Grade
 
 _WIDTH, _HEIGHT = 860, 360
@@ -44,7 +44,7 @@ def _bars(title: str, groups: Mapping[tuple[Grade, int], Mapping[str, float | No
     parts = []
     for k, name in enumerate(names):
         left = _LEFT + k * slot
-        parts.append(_text(left + slot * 0.4, _HEIGHT - _BOTTOM + 18, name, anchor="middle"))
+        parts.append(text(left + slot * 0.4, _HEIGHT - _BOTTOM + 18, name, anchor="middle"))
         for j, (key, shares) in enumerate(groups.items()):
             share = shares[name]
             if share is not None:
@@ -56,7 +56,7 @@ def _bars(title: str, groups: Mapping[tuple[Grade, int], Mapping[str, float | No
     for j, key in enumerate(groups):
         left = _LEFT + 130 * j
         parts.append(f'<rect x="{left}" y="{_HEIGHT - 24}" width="12" height="12" fill="{_COLORS[key]}"/>')
-        parts.append(_text(left + 18, _HEIGHT - 14, f"{key[0].name.lower()}, f = {key[1]}"))
+        parts.append(text(left + 18, _HEIGHT - 14, f"{key[0].name.lower()}, f = {key[1]}"))
     return _page(title, parts)
 
 
@@ -71,8 +71,8 @@ def _steps(sessions: Sequence[int | None], budget: int) -> str:
     line = " ".join(f"{_LEFT + x * scale:.1f},{_y(share):.1f}" for x, share in points)
     parts = [f'<polyline points="{line}" fill="none" stroke="{_COLORS[Grade.PHYSICAL, 1]}" stroke-width="2"/>']
     marks = range(0, budget + 1, 8)
-    parts += [_text(_LEFT + x * scale, _HEIGHT - _BOTTOM + 18, str(x), anchor="middle") for x in marks]
-    parts.append(_text(_WIDTH / 2, _HEIGHT - 14, "sessions", anchor="middle"))
+    parts += [text(_LEFT + x * scale, _HEIGHT - _BOTTOM + 18, str(x), anchor="middle") for x in marks]
+    parts.append(text(_WIDTH / 2, _HEIGHT - 14, "sessions", anchor="middle"))
     return _page("Questions settled stepwise, of those that all landmarks settle", parts)
 
 
@@ -81,14 +81,9 @@ def _page(title: str, parts: Sequence[str]) -> str:
     for share in _GRID:
         y = _y(share)
         grid.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-        grid.append(_text(_LEFT - 8, y + 4, f"{share:g}", anchor="end"))
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif">'
-    return "\n".join([head, *grid, _text(_LEFT, 28, title, size=16), *parts, "</svg>", ""])
+        grid.append(text(_LEFT - 8, y + 4, f"{share:g}", anchor="end"))
+    return page(_WIDTH, _HEIGHT, [*grid, text(_LEFT, 28, title, size=16), *parts])
 
 
 def _y(share: float) -> float:
     return _TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _text(x: float, y: float, text: str, *, anchor: str = "start", size: int = 12) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}">{escape(text)}</text>'

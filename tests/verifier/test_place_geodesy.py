@@ -20,7 +20,7 @@ from verifier.place.geodesy import (
     angles,
     circle_crossings,
     distance_km,
-    distance_to_arcs_km,
+    nearest_on_arcs,
     places_on_circles,
     unit_vectors,
     widening_at,
@@ -28,6 +28,10 @@ from verifier.place.geodesy import (
 
 QUARTER_KM = math.pi / 2 * 6371
 places = st.builds(Position, st.floats(-90, 90), st.floats(-180, 180))
+
+
+def distance_to_arcs_km(point: NDArray[np.float64], starts: NDArray[np.float64], ends: NDArray[np.float64]) -> float:
+    return nearest_on_arcs(point, starts, ends)[0] * RADIUS_KM
 
 
 def s2_km(a: Position, b: Position) -> float:

@@ -17,18 +17,13 @@ from verifier.place.geodesy import (
     angles,
     arc_crossings,
     circle_crossings,
+    cosines_of_km,
     places_on_circles,
 )
-from verifier.place.shapes import Shape
+from verifier.place.shapes import LONGEST_ARC_RADIANS, Shape
 
 _ROUNDING_RADIANS = 1e-8
 """6 cm: a crossing of two circles lies on both, whatever rounding says. Far below the clock's widening."""
-
-_ROUNDING_COSINE = 1e-15
-"""Of a product of two unit vectors."""
-
-_LONGEST_ARC_RADIANS = 0.0063
-"""Boundary arcs span at most a quarter of a degree both ways (shapes.py)."""
 
 Radii = NDArray[np.float64]
 """Radii as angles, radians, shape (n,)."""
@@ -46,9 +41,7 @@ class DiscSet:
         order = np.argsort(radii_km, kind="stable")
         self.centers = centers[order]
         self.radii: Radii = np.minimum(radii_km[order], HALF_CIRCUMFERENCE_KM) / EARTH_RADIUS_KM
-        # A disc that is (nearly) the whole Earth holds the antipode too, where a cosine tells nothing.
-        reach = self.radii + _ROUNDING_RADIANS
-        self._least_cosines = np.where(reach >= np.pi, -2.0, np.cos(np.minimum(reach, np.pi)) - _ROUNDING_COSINE)
+        self._least_cosines = np.array(cosines_of_km((self.radii * EARTH_RADIUS_KM).tolist()))
 
     def __len__(self) -> int:
         return len(self.radii)
@@ -135,7 +128,7 @@ def _boundary_shows_less(shape: Shape, discs: DiscSet, count: int) -> bool:
     """Whether some place on the boundary, which belongs to the region, lies outside of fewer than `count` discs."""
     starts, ends = shape.arcs
     if len(starts):
-        reach = np.minimum(discs.radii[:count] + _LONGEST_ARC_RADIANS, np.pi)
+        reach = np.minimum(discs.radii[:count] + LONGEST_ARC_RADIANS, np.pi)
         near = (starts @ discs.centers[:count].T >= np.cos(reach)).any(axis=1)
         starts, ends = starts[near], ends[near]
         if (discs.violations(starts) < count).any():

@@ -128,11 +128,6 @@ def angles(a: Vector, b: Vector) -> NDArray[np.float64]:
     return result
 
 
-def distance_to_arcs_km(point: Vector, starts: Vector, ends: Vector) -> Kilometers:
-    """Return the least distance from one point to a set of great-circle arcs; arguments as in `nearest_on_arcs`."""
-    return Kilometers(nearest_on_arcs(point, starts, ends)[0] * EARTH_RADIUS_KM)
-
-
 def nearest_on_arcs(point: Vector, starts: Vector, ends: Vector) -> tuple[float, Vector]:
     """Return the least angle from one point to a set of great-circle arcs, radians, and the place of it, shape (3,).
 

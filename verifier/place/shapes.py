@@ -32,6 +32,9 @@ _PIECE_DEGREES = 0.25
 """An edge of this length along a parallel bends at most 8 m away from its great circle: sagitta = R (0.25 deg)^2 / 8 *
 sin(2 phi) / 2. One that spans a in longitude and b in latitude bends at most R a (a + 4 b) / 16."""
 
+LONGEST_ARC_RADIANS = math.radians(_PIECE_DEGREES) * 1.42
+"""No piece is longer: it spans at most a quarter of a degree both ways."""
+
 BEND_KM = 0.01
 """So far at most are great-circle pieces from the edges that they stand for."""
 

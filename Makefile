@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help venv demo test mutate fuzz study check proto lock
+.PHONY: help venv demo test test-honest mutate fuzz study bench-records check proto lock
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,11 +24,18 @@ test: venv
 	       echo "make test: failed (a test, or verifier/ is below 100 % branch coverage)" >&2; exit 1; }
 endif
 
+test-honest: venv  ## An honest fleet, longer than in `make test`: make test-honest ROUNDS=200 [BOARDS=100]
+	@TRIGPOINT_HONEST_ROUNDS=$(or $(ROUNDS),200) TRIGPOINT_HONEST_BOARDS=$(or $(BOARDS),100) \
+	  $(PY) -m pytest --timeout 0 tests/scenarios/test_honest_fleet.py
+
 mutate: venv  ## Mutation testing of verifier/evidence and verifier/place; M='PATTERN ...' a part
 	@scripts/mutate.sh
 
 fuzz: venv  ## Fuzz one parser: make fuzz DOOR=report RUNS=100000 (docs/conformance.md)
 	@$(PY) -m tests.fuzz $(DOOR) --runs $(or $(RUNS),100000)
+
+bench-records: venv  ## Sweep and import of a million devices: make bench-records [DEVICES=1000000]
+	@$(PY) -m benchmarks.records --devices $(or $(DEVICES),1000000)
 
 check: venv  ## Lint, types, room boundaries, dependencies, proto
 	@set -e; export PATH="$$PWD/.venv/bin:$$PATH"; \

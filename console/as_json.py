@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from trigpoint.v1 import device_pb2, landmark_pb2, licensing_pb2, place_pb2, reason_pb2
 
+from console.plain import plain
 from console.text import instant
 
 E = TypeVar("E", bound=int)
@@ -165,6 +166,8 @@ def deployment_import(message: licensing_pb2.ImportDeploymentsResponse) -> Json:
             for entry in message.errors
         ],
         "validate_only": message.validate_only,
+        "change": plain(message.change) if message.HasField("change") else None,
+        "warnings": [plain(entry) for entry in message.warnings],
     }
 
 
@@ -175,6 +178,7 @@ def landmark_import(message: landmark_pb2.ImportLandmarksResponse, *, validate_o
         "updated_count": message.updated_count,
         "unchanged_count": message.unchanged_count,
         "validate_only": validate_only,
+        "change": plain(message.change) if message.HasField("change") else None,
     }
 
 

@@ -5,7 +5,18 @@ Exit codes stand in console/exits.py and docs/officers.md.
 
 import typer
 
-from console import deployments, devices, landmarks
+from console import (
+    cases,
+    changes,
+    deployment_records,
+    devices,
+    landmarks,
+    licenses,
+    logistics,
+    parties,
+    screening,
+    sites,
+)
 from console.connection import ConnectionOptions
 from console.desk import (
     CaOption,
@@ -26,7 +37,16 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 refused or rows failed, 2 unusable input, 3 server unreachable, 4 not permitted.",
 )
 app.add_typer(devices.app, name="device")
-app.add_typer(deployments.app, name="deployment")
+app.add_typer(licenses.app, name="license")
+app.add_typer(parties.app, name="party")
+app.add_typer(sites.app, name="site")
+app.add_typer(deployment_records.app, name="deployment")
+app.add_typer(logistics.shipments, name="shipment")
+app.add_typer(logistics.maintenance, name="maintenance")
+app.add_typer(changes.app, name="change")
+app.command("history")(changes.history)
+app.add_typer(cases.app, name="case")
+app.add_typer(screening.app, name="screening")
 app.add_typer(landmarks.app, name="landmark")
 app.command("verify")(verify)
 

@@ -9,19 +9,12 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from trigpoint.v1 import licensing_pb2
 
-from console import as_json, render
+from console import as_json, record_render, render
 from console.desk import UPLOAD_TIMEOUT_S, Desk, with_desk
 from console.exits import CommandError, ExitCode
-from console.text import plural
+from console.text import clean, plural
 
 PIECE_BYTES = 256 * 1024
-
-app = typer.Typer(no_args_is_help=True, help="Deployment records.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `import` a sub-command while it is the only one."""
 
 
 @enum.unique
@@ -35,7 +28,6 @@ class FileFormat(enum.StrEnum):
 _FORMATS = {FileFormat.CSV: licensing_pb2.IMPORT_FORMAT_CSV, FileFormat.JSON: licensing_pb2.IMPORT_FORMAT_JSON}
 
 
-@app.command("import")
 @with_desk
 def import_deployments(
     desk: Desk,
@@ -43,10 +35,14 @@ def import_deployments(
     file: Annotated[Path, typer.Argument(help="CSV or JSON.")],
     format_: Annotated[FileFormat | None, typer.Option("--format", help="Else the file's suffix tells.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, change nothing.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the history.", show_default=False)] = "",
 ) -> None:
-    """Import deployments from a file: all rows or none. Errors are numbered by row, the CSV header not counted."""
+    """Import deployments from a file: all rows or none. Errors are numbered by row, the CSV header not counted.
+
+    New licenses are drafts. A file that touches a license in force waits for a second person.
+    """
     chosen = format_ or _by_suffix(file)
-    options = licensing_pb2.ImportOptions(format=_FORMATS[chosen], validate_only=dry_run)
+    options = licensing_pb2.ImportOptions(format=_FORMATS[chosen], validate_only=dry_run, reason=reason)
     try:
         with file.open("rb") as content, _progress(desk) as progress:
             pieces = _pieces(content, progress, file.stat().st_size)
@@ -102,8 +98,14 @@ def _report(desk: Desk, response: licensing_pb2.ImportDeploymentsResponse, file:
         more = f", the first {len(response.errors):,} shown" if count > len(response.errors) else ""
         desk.err.print(f"{file}: {plural(count, 'error')}{more}; nothing was imported")
         return
-    verb = "would be " if response.validate_only else ""
+    for warning in response.warnings:
+        desk.err.print(
+            f"note: row {warning.row}: {clean(warning.field)} {clean(warning.value)}: {clean(warning.message)}"
+        )
+    verb = "would be " if response.validate_only or response.HasField("change") else ""
     desk.out.print(
         f"{plural(response.row_count, 'row')}: {response.created_count:,} {verb}created, "
         f"{response.updated_count:,} {verb}updated, {response.unchanged_count:,} unchanged"
     )
+    if response.HasField("change"):
+        desk.out.print(record_render.waiting(response.change))

@@ -15,7 +15,14 @@ from typing import Annotated, Concatenate, ParamSpec
 import grpc
 import typer
 from rich.console import Console
-from trigpoint.v1 import landmark_pb2_grpc, licensing_pb2_grpc
+from trigpoint.v1 import (
+    cases_pb2_grpc,
+    change_pb2_grpc,
+    landmark_pb2_grpc,
+    licensing_pb2_grpc,
+    records_pb2_grpc,
+    screening_pb2_grpc,
+)
 
 from console.connection import ConnectionOptions, connect
 from console.exits import reported
@@ -48,8 +55,7 @@ class Desk:
 
     Attributes:
         target: The server, HOST:PORT.
-        licensing: Stub.
-        landmarks: Stub.
+        licensing: Stub, as are `landmarks`, `records`, `changes`, `cases` and `screening`.
         json: JSON alone on stdout.
         out: Terminal or pipe that results go to.
         err: Where everything else goes.
@@ -59,6 +65,10 @@ class Desk:
     target: str
     licensing: licensing_pb2_grpc.LicensingServiceStub
     landmarks: landmark_pb2_grpc.LandmarkServiceStub
+    records: records_pb2_grpc.RecordServiceStub
+    changes: change_pb2_grpc.ChangeServiceStub
+    cases: cases_pb2_grpc.CaseServiceStub
+    screening: screening_pb2_grpc.ScreeningServiceStub
     json: bool
     out: Console
     err: Console
@@ -109,6 +119,10 @@ def _desk(target: str, channel: grpc.Channel, *, as_json: bool) -> Desk:
         target=target,
         licensing=licensing_pb2_grpc.LicensingServiceStub(channel),
         landmarks=landmark_pb2_grpc.LandmarkServiceStub(channel),
+        records=records_pb2_grpc.RecordServiceStub(channel),
+        changes=change_pb2_grpc.ChangeServiceStub(channel),
+        cases=cases_pb2_grpc.CaseServiceStub(channel),
+        screening=screening_pb2_grpc.ScreeningServiceStub(channel),
         json=as_json,
         out=plain_console(),
         err=plain_console(stderr=True),

@@ -45,6 +45,7 @@ _BY_STATUS = {
     grpc.StatusCode.NOT_FOUND: ExitCode.REFUSED,
     grpc.StatusCode.ALREADY_EXISTS: ExitCode.REFUSED,
     grpc.StatusCode.FAILED_PRECONDITION: ExitCode.REFUSED,
+    grpc.StatusCode.ABORTED: ExitCode.REFUSED,  # something else stands than what the write was based on
     grpc.StatusCode.OUT_OF_RANGE: ExitCode.REFUSED,
     grpc.StatusCode.PERMISSION_DENIED: ExitCode.FORBIDDEN,
     grpc.StatusCode.UNAUTHENTICATED: ExitCode.FORBIDDEN,

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from trigpoint.v1 import landmark_pb2
 
-from console import as_json, render
+from console import as_json, record_render, render
 from console.audit import audit_landmarks
 from console.desk import CALL_TIMEOUT_S, Desk, with_desk
 from console.exits import CommandError, ExitCode, from_rpc
@@ -104,11 +104,12 @@ def import_landmarks(
     *,
     files: Annotated[list[Path], typer.Argument(help="JSON arrays of landmarks.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, change nothing.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the history.", show_default=False)] = "",
 ) -> None:
-    """Add landmarks, or new revisions of them: all of all files, or none."""
+    """Propose landmarks, or new revisions of them: all of all files, or none. A second person approves."""
     given = [(f"{file}: landmark {n}", record) for file in files for n, record in enumerate(_records(file), start=1)]
     request = landmark_pb2.ImportLandmarksRequest(
-        landmarks=[record.message() for _, record in given], validate_only=dry_run
+        landmarks=[record.message() for _, record in given], validate_only=dry_run, reason=reason
     )
     try:
         response = desk.landmarks.ImportLandmarks(request, timeout=CALL_TIMEOUT_S)
@@ -121,11 +122,12 @@ def import_landmarks(
     if desk.json:
         desk.print_json(as_json.landmark_import(response, validate_only=dry_run))
         return
-    verb = "would be " if dry_run else ""
     desk.out.print(
-        f"{plural(len(request.landmarks), 'landmark')}: {response.created_count:,} {verb}created, "
-        f"{response.updated_count:,} {verb}updated, {response.unchanged_count:,} unchanged"
+        f"{plural(len(request.landmarks), 'landmark')}: {response.created_count:,} would be created, "
+        f"{response.updated_count:,} would be updated, {response.unchanged_count:,} unchanged"
     )
+    if response.HasField("change"):
+        desk.out.print(record_render.waiting(response.change))
 
 
 def _records(file: Path) -> list[LandmarkRecord]:

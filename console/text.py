@@ -31,6 +31,6 @@ def age(moment: datetime, now: datetime) -> str:
     return f"{seconds} s"
 
 
-def plural(count: int, noun: str) -> str:
-    """Return `1 device`, `1,234 devices`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+def plural(count: int, noun: str, many: str = "") -> str:
+    """Return `1 device`, `1,234 devices`. `many` is the plural where it takes more than an s."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"

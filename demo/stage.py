@@ -43,6 +43,9 @@ interval_s = {interval_s}
 [desk]
 sweep_interval_s = 1
 """
+OFFICER = "ann"
+APPROVER = "bob"
+
 _SITE_COLUMNS = ("site_name", "site_latitude", "site_longitude", "site_radius_km")
 
 
@@ -82,12 +85,17 @@ class Stage:
     def officer_files(self) -> tuple[Path, Path, Path]:
         """CA, certificate and key of the officer."""
         pki = self.folder / "pki"
-        return pki / "ca.pem", pki / "officer.pem", pki / "officer.key"
+        return pki / "ca.pem", pki / f"{OFFICER}.pem", pki / f"{OFFICER}.key"
 
     @property
     def console_config(self) -> Path:
-        """Settings file for the officers' command."""
-        return self.folder / "officer.toml"
+        """Settings file for the officer's command."""
+        return self.folder / f"{OFFICER}.toml"
+
+    @property
+    def approver_config(self) -> Path:
+        """Settings file for the approver's command."""
+        return self.folder / f"{APPROVER}.toml"
 
     async def make_vendor_and_keys(self) -> None:
         """Make the emulated vendor, the server's CA and ticket key, and a certificate for each peer."""
@@ -96,7 +104,8 @@ class Stage:
             run("trigpoint-emulator", "init", self.folder / "vendor"), run("trigpoint-server", "init", pki)
         )
         await asyncio.gather(
-            run("trigpoint-server", "issue", pki, "officer", "officer"),
+            run("trigpoint-server", "issue", pki, "officer", OFFICER),
+            run("trigpoint-server", "issue", pki, "approver", APPROVER),
             *(
                 run("trigpoint-server", "issue", pki, "agent", f"agent-{spec.key.lower()}", "--licensee", LICENSEE)
                 for spec in self.world.servers
@@ -123,14 +132,17 @@ class Stage:
         return _landmark_record(spec, public_key, child.ready["endpoints"]), child.ready["key_id"]
 
     async def start_server(self) -> None:
-        """Start the verifier's server and write the officer's settings file."""
+        """Start the verifier's server and write a settings file for each person."""
         config = self.folder / "server.toml"
         config.write_text(_SERVER_TOML.format(interval_s=self.world.interval_s))
         child = await self.processes.start("server", "trigpoint-server", "serve", "--config", config)
         self.address = child.ready["address"]
-        self.console_config.write_text(
-            f'server = "{self.address}"\nca = "pki/ca.pem"\ncert = "pki/officer.pem"\nkey = "pki/officer.key"\n'
-        )
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        for name, settings in ((OFFICER, self.console_config), (APPROVER, self.approver_config)):
+            lines = (f'server = "{self.address}"', 'ca = "pki/ca.pem"', f'cert = "pki/{name}.pem"')
+            settings.write_text("\n".join((*lines, f'key = "pki/{name}.key"', "")))
 
     async def start_boards(self) -> None:
         """Make the boards and switch them on."""
@@ -147,15 +159,29 @@ class Stage:
                 self.devices[device.pdi.hex()] = Device(device.pdi.hex(), spec.key, device.slot)
 
     async def import_records(self) -> str:
-        """Import landmarks and deployments as an officer would; returns what the import said."""
+        """Import landmarks and deployments and put the licenses in force; another person approves each step.
+
+        Returns what the import of deployments said.
+        """
         await self.console("landmark", "import", str(self.folder / "landmarks.json"))
+        await self.approve_all()
         rows = [_deployment(self.world, spec, pdi) for spec in self.world.servers for pdi in self._pdis_of(spec.key)]
         path = self.folder / "deployments.csv"
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        return await self.console("deployment", "import", str(path), "--json")
+        said = await self.console("deployment", "import", str(path), "--json")
+        await self.console("license", "activate", "--drafts", "--reason", "the demonstration begins")
+        await self.approve_all()
+        return said
+
+    async def approve_all(self) -> None:
+        """Approve every change that waits, as the approver."""
+        listed = json.loads(await self._run_console(self.approver_config, "change", "list", "--json"))
+        numbers = [change["name"].removeprefix("changes/") for change in reversed(listed["changes"])]
+        assert numbers, "nothing waits for approval"
+        await self._run_console(self.approver_config, "change", "approve", *numbers, "--reason", "looked right")
 
     async def start_agents(self) -> None:
         """Start an agent beside each board."""
@@ -222,8 +248,11 @@ class Stage:
         )
 
     async def console(self, *arguments: str) -> str:
-        """Run the officers' command."""
-        return await run("trigpoint", "--config", self.console_config, *arguments)
+        """Run the officers' command, as the officer."""
+        return await self._run_console(self.console_config, *arguments)
+
+    async def _run_console(self, settings: Path, *arguments: str) -> str:
+        return await run("trigpoint", "--config", settings, *arguments)
 
     def socket(self, key: str) -> Path:
         """Control socket of a board."""

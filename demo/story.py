@@ -13,7 +13,7 @@ import grpc
 from trigpoint.v1 import device_pb2, licensing_pb2, licensing_pb2_grpc, place_pb2, reason_pb2
 
 from demo.processes import DemoError
-from demo.stage import Stage
+from demo.stage import APPROVER, OFFICER, Stage
 from demo.world import FREE_SLOT, SHENZHEN, STOLEN_SLOT
 
 WAIT_S = 180
@@ -74,7 +74,11 @@ class Story:
         where = ", ".join(
             f"{s.key} ({s.gpus} GPU{'s' if s.gpus > 1 else ''}, {s.city})" for s in self.stage.world.servers
         )
-        self._tell(f"Servers {where} are on; {len(self.stage.devices)} deployments are imported.")
+        self._tell(f"Servers {where} are on.")
+        self._tell(
+            f"Officer {OFFICER} imported {len(world.landmarks)} landmarks and {len(self.stage.devices)} deployments "
+            f"and activated {len({s.license_number for s in world.servers})} licenses; approver {APPROVER} approved."
+        )
         await self.stage.start_agents()
 
     async def play(self) -> bool:

@@ -15,25 +15,12 @@ from typing import Self, TypeVar
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from trigpoint.v1 import (
-    attestation_pb2,
-    attestation_pb2_grpc,
-    landmark_pb2,
-    landmark_pb2_grpc,
-    licensing_pb2,
-    licensing_pb2_grpc,
-)
 
-import geodata
-from server import pki
-from server.config import Config, ConfigError, Tls, split_address
+from server.config import Config, split_address
+from server.desk.able import AbleDomains
 from server.desk.audit import LandmarkAudit
+from server.desk.casework import Casework
+from server.desk.screening import ScreeningTask
 from server.desk.sweep import Sweep
 from server.desk.watch import DeviceWatch
 from server.http import HttpServer
@@ -45,33 +32,19 @@ from server.intake.pipeline import Pipeline
 from server.intake.ranging_plan import PlanSettings
 from server.intake.stream import Drain, Intake
 from server.intake.tickets import TicketOffice
+from server.materials import Materials, load_materials
 from server.rpc.access import AccessInterceptor
-from server.rpc.attestation import AttestationServicer
-from server.rpc.audits import AuditLister
 from server.rpc.health import Health
-from server.rpc.landmarks import LandmarkServicer
-from server.rpc.licensing import LicensingServicer
-from server.rpc.plan import LandmarkPlanner
 from server.rpc.status import StatusInterceptor
+from server.services import SERVICES, Parts, add_services
 from server.store.errors import StoreError
 from server.store.store import Store
 from server.store.types import DeviceFilter
+from server.store.watch_types import Able, SweepOutcome
 from server.telemetry import Telemetry
-from verifier.errors import TrigpointError
-from verifier.evidence.chain import TrustRoots
-from verifier.evidence.measurements import ReferenceValues
-from verifier.place.groups import parse_groups
-from verifier.place.policy import PlacePolicy
-from verifier.place.regions import Atlas
-from verifier.units import Pdi
 from verifier.verdict import Standing
 from verifier.verifier import Verifier
 
-SERVICES = (
-    attestation_pb2.DESCRIPTOR.services_by_name["AttestationService"].full_name,
-    licensing_pb2.DESCRIPTOR.services_by_name["LicensingService"].full_name,
-    landmark_pb2.DESCRIPTOR.services_by_name["LandmarkService"].full_name,
-)
 RESERVED_CALLS = 4_096
 """Calls that are no Attest streams: officers, probes, and a Prove stream of each landmark."""
 
@@ -81,17 +54,6 @@ _LAST_CALLS_S = 1.0
 _RETRY_TASK_AFTER_S = 1.0
 
 Parsed = TypeVar("Parsed")
-
-
-@dataclass(frozen=True, slots=True)
-class Materials:
-    """What the files hold that the configuration names, parsed."""
-
-    roots: TrustRoots
-    references: ReferenceValues
-    policy: PlacePolicy
-    ticket_key: Ed25519PrivateKey
-    credentials: grpc.ServerCredentials | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +98,7 @@ class App:
     @classmethod
     def build(cls, config: Config) -> Self:
         """Parse what the configuration names; raises `ConfigError` with every problem."""
-        return cls(config, _load_materials(config))
+        return cls(config, load_materials(config))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Bound]:
@@ -157,10 +119,15 @@ class App:
             health_state = Health(SERVICES, self.telemetry)
             drain = Drain()
             watch = DeviceWatch(store)
+            screening = ScreeningTask(store.screening, self._clock)
             fleet = Fleet(store, config.audit.refresh_s)
-            server = self._server(store, fleet, watch, health_state, drain)
+            server = self._server(store, fleet, watch, screening, health_state, drain)
             probe = HttpServer(self.telemetry.registry, health_state.is_serving)
-            tasks = {"records": fleet.follow_records, **self._background(store, watch, health_state)}
+            tasks = {
+                "records": fleet.follow_records,
+                "screening": screening.run,
+                **self._background(store, watch, health_state),
+            }
             # The first mark and sweep come before the first caller, so that health has an answer.
             await _ProbedStore(store, health_state, self.telemetry).mark_alive(
                 config.desk.node, self._clock(), longest_pause=timedelta(0)
@@ -189,7 +156,13 @@ class App:
                 structlog.get_logger().info("stopped")
 
     def _server(
-        self, store: Store, fleet: Fleet, watch: DeviceWatch, health_state: Health, drain: Drain
+        self,
+        store: Store,
+        fleet: Fleet,
+        watch: DeviceWatch,
+        screening: ScreeningTask,
+        health_state: Health,
+        drain: Drain,
     ) -> grpc.aio.Server:
         config, materials = self._config, self.materials
         verifier = Verifier(materials.roots, materials.references, materials.policy)
@@ -236,31 +209,23 @@ class App:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ],
         )
-        country_codes = materials.policy.atlas.country_codes
-        audits = AuditLister(store, materials.policy, self._clock)
-        planner = LandmarkPlanner(store, materials.policy, self._clock)
-        attestation_pb2_grpc.add_AttestationServiceServicer_to_server(AttestationServicer(intake), server)
-        licensing_pb2_grpc.add_LicensingServiceServicer_to_server(
-            LicensingServicer(store, watch, country_codes | materials.policy.atlas.groups.keys()), server
-        )
-        landmark_pb2_grpc.add_LandmarkServiceServicer_to_server(
-            LandmarkServicer(store, tickets.public_key, country_codes, planner=planner, proving=proving, audits=audits),
-            server,
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        parts = Parts(store, watch, materials.policy, tickets, intake, proving, screening, health_state, self._clock)
+        add_services(server, parts)
         return server
 
     def _background(
         self, store: Store, watch: DeviceWatch, health_state: Health
     ) -> dict[str, Callable[[], Awaitable[None]]]:
         desk = self._config.desk
+        casework = Casework(store.cases, self._clock, self.telemetry)
         sweep = Sweep(
             _ProbedStore(store, health_state, self.telemetry),
+            AbleDomains(store.watch, self.materials.policy),
             desk.node,
             timedelta(seconds=desk.sweep_interval_s),
             timedelta(seconds=desk.alive_interval_s),
             self._clock,
+            casework.swept,
         )
 
         async def count_devices() -> None:
@@ -277,7 +242,13 @@ class App:
             self._clock,
             self.telemetry,
         )
-        return {"sweep": sweep.run, "watch": watch.run, "metrics": count_devices, "audit": audit.run}
+        return {
+            "sweep": sweep.run,
+            "cases": casework.run,
+            "watch": watch.run,
+            "metrics": count_devices,
+            "audit": audit.run,
+        }
 
     async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Keep a background task alive: log, count and begin again whenever it fails."""
@@ -303,10 +274,11 @@ class _ProbedStore:
         await self._probe(self._store.mark_alive(node, now, longest_pause=longest_pause))
         self._telemetry.alive_timestamp.set(now.timestamp())
 
-    async def sweep_silent(self, now: datetime) -> tuple[Pdi, ...]:
-        found = await self._probe(self._store.sweep_silent(now))
+    async def sweep(self, now: datetime, able: Able) -> SweepOutcome:
+        outcome = await self._probe(self._store.watch.sweep(now, able))
         self._telemetry.sweep_timestamp.set(now.timestamp())
-        return found
+        self._telemetry.licenses_ending.set(len(outcome.ending))
+        return outcome
 
     async def _probe(self, call: Awaitable[Parsed]) -> Parsed:
         try:
@@ -330,82 +302,3 @@ def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredent
 
 def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _load_materials(config: Config) -> Materials:
-    """Parse every file; raises `ConfigError` with every problem."""
-    problems: list[str] = []
-
-    def attempt(key: str, parse: Callable[[], Parsed]) -> Parsed | None:
-        try:
-            return parse()
-        except (OSError, ValueError, TrigpointError, pki.PkiError) as error:
-            problems.append(f"{key}: {error}")
-            return None
-
-    trust = config.trust
-    roots = attempt("trust.roots", lambda: TrustRoots.parse([path.read_bytes() for path in trust.roots]))
-    references = attempt(
-        "trust.reference_values", lambda: ReferenceValues.parse([path.read_bytes() for path in trust.reference_values])
-    )
-    ticket_key = attempt("tickets.key", lambda: pki.load_ed25519_key(config.tickets.key))
-    policy = attempt("place", lambda: _load_policy(config))
-    tls = config.tls
-    credentials = attempt("tls", lambda: _load_credentials(tls)) if tls else None
-    if problems or roots is None or references is None or policy is None or ticket_key is None:
-        raise ConfigError(problems)
-    return Materials(roots, references, policy, ticket_key, credentials)
-
-
-def _load_policy(config: Config) -> PlacePolicy:
-    place = config.place
-    borders, version = (
-        (place.borders.read_bytes(), place.borders_version)
-        if place.borders
-        else (geodata.read_borders(), geodata.BORDERS_VERSION)
-    )
-    lists, lists_version = (
-        (place.country_groups.read_bytes(), place.country_groups_version)
-        if place.country_groups
-        else (geodata.read_country_groups(), geodata.COUNTRY_GROUPS_VERSION)
-    )
-    groups = parse_groups(lists, lists_version)
-    if notes := groups.notes():  # whoever runs it must know what its verdicts stand on
-        structlog.get_logger().warning("country groups are not all sure", version=groups.version, unsure=list(notes))
-    return PlacePolicy(
-        atlas=Atlas.parse(borders, version, groups.members),
-        prohibited=groups.prohibited(),
-        prohibited_version=groups.version,
-        tolerated_domains=place.tolerated_domains,
-        border_margin_km=place.border_margin_km,
-        audited_within=place.audited_within,
-        standing_for=place.standing_for,
-        operator=place.operator,
-    )
-
-
-def _load_credentials(tls: Tls) -> grpc.ServerCredentials:
-    """Read the server's side of mutual TLS; gRPC would name a bad file only when the first peer comes, if at all."""
-    certificates = _load_pem_certificates(tls.certificate)
-    authorities = _load_pem_certificates(tls.client_ca)
-    try:
-        key = serialization.load_pem_private_key(tls.key.read_bytes(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ValueError(f"{tls.key}: {error}") from error
-    encodings = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    if key.public_key().public_bytes(*encodings) != certificates[0].public_key().public_bytes(*encodings):
-        raise ValueError(f"{tls.key} is not the key of {tls.certificate}")
-    now = utc_now()
-    for path, held in ((tls.certificate, certificates), (tls.client_ca, authorities)):
-        if not held[0].not_valid_before_utc <= now < held[0].not_valid_after_utc:
-            raise ValueError(f"{path} is not valid now")
-    return grpc.ssl_server_credentials(
-        [(tls.key.read_bytes(), tls.certificate.read_bytes())], tls.client_ca.read_bytes(), require_client_auth=True
-    )
-
-
-def _load_pem_certificates(path: Path) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error

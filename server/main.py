@@ -60,6 +60,13 @@ def issue_command(
     role: Annotated[Role, typer.Argument(help="What the peer may do.")],
     name: Annotated[str, typer.Argument(help="The peer's name; a landmark's id. Names the files too.")],
     licensee: Annotated[str, typer.Option(help="Agents only: the licensee that it reports for.")] = "",
+    jurisdiction: Annotated[
+        str,
+        typer.Option(
+            help="Viewers, officers, approvers and auditors only: the country whose sites alone they see, as DE. "
+            "Without it they see all."
+        ),
+    ] = "",
 ) -> None:
     """Issue a client certificate: NAME.pem and NAME.key in the folder."""
     if role is Role.AGENT and not licensee:
@@ -69,7 +76,7 @@ def issue_command(
     if role is Role.LANDMARK and not _LANDMARK_ID.fullmatch(name):
         _stop(f"{name!r} is no landmark's id: 1 to 63 of a-z, 0-9 and -")
     try:
-        peer = Peer(role, name, licensee)
+        peer = Peer(role, name, licensee, jurisdiction)
         certificate, key = pki.issue(folder, peer, peer.path.rpartition("/")[2])
     except (pki.PkiError, SpiffeError, OSError) as error:
         _stop(str(error))

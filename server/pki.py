@@ -125,8 +125,10 @@ def init(folder: Path, hosts: Sequence[str], trust_domain: str, address: str) ->
     _write(folder / "server.toml", _CONFIG_TEMPLATE.format(address=address, trust_domain=trust_domain).encode(), 0o644)
 
 
-def issue(folder: Path, peer: Peer, file_stem: str) -> tuple[Path, Path]:
+def issue(folder: Path, peer: Peer, file_stem: str, now: datetime | None = None) -> tuple[Path, Path]:
     """Issue a client certificate for `peer` by the CA in `folder`; returns the paths of certificate and key.
+
+    It is valid from `now`, which is the present unless said otherwise, for `CERTIFICATE_LIFE`.
 
     Raises `PkiError` when there is no CA, or a file of that name already.
     """
@@ -140,7 +142,7 @@ def issue(folder: Path, peer: Peer, file_stem: str) -> tuple[Path, Path]:
     certificate_path, key_path = folder / f"{file_stem}.pem", folder / f"{file_stem}.key"
     if there := [str(path) for path in (certificate_path, key_path) if path.exists()]:
         raise PkiError(f"{file_stem} was issued already; to issue it anew remove {' and '.join(there)} first")
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     spiffe_id = x509.SubjectAlternativeName(
         [x509.UniformResourceIdentifier(format_id(_trust_domain_of(ca_certificate), peer))]
     )

@@ -1,17 +1,19 @@
 """Names of peers: SPIFFE IDs with a role in the path.
 
-`spiffe://<trust domain>/officer/<name>`, `/landmark/<id>` and `/agent/<licensee>/<name>`. The SPIFFE ID standard §2.2
-allows letters, digits, `.`, `-` and `_` in a path segment and forbids percent-encoding, and a licensee is free text; so
-every other byte, and `_` itself, is written as `_` and two hex digits. Each name has one spelling. Reading certificates
-is left to server/rpc/access.py, writing them to server/pki.py.
+`spiffe://<trust domain>/<role>/<name>` for people and landmarks, `/<role>/<country>/<name>` for a person who sees one
+jurisdiction alone, `/agent/<licensee>/<name>`. The SPIFFE ID standard §2.2 allows letters, digits, `.`, `-` and `_` in
+a path segment and forbids percent-encoding, and a licensee is free text; so every other byte, and `_` itself, is
+written as `_` and two hex digits. Each name has one spelling. Reading certificates is left to server/rpc/access.py,
+writing them to server/pki.py.
 """
 
 import enum
 import re
 from dataclasses import dataclass
 
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-")
-_ESCAPE = re.compile(rb"_([0-9a-f]{2})")
+from server.escapes import escape, unescape
+
+_COUNTRY = re.compile(r"[A-Z]{2}")
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}\Z")
 _MAX_ID_BYTES = 2048
 """SPIFFE ID §2.3."""
@@ -23,11 +25,19 @@ class SpiffeError(ValueError):
 
 @enum.unique
 class Role(enum.StrEnum):
-    """What a peer may be; server/rpc/access.py says what each may call."""
+    """What a peer may be (docs/protocol.md RC10); server/rpc/access.py says what each may call."""
 
-    AGENT = "agent"
+    VIEWER = "viewer"
     OFFICER = "officer"
+    APPROVER = "approver"
+    AUDITOR = "auditor"
+    ADMIN = "admin"
+    AGENT = "agent"
     LANDMARK = "landmark"
+
+
+LIMITABLE = frozenset({Role.VIEWER, Role.OFFICER, Role.APPROVER, Role.AUDITOR})
+"""Roles that may be limited to a jurisdiction (docs/protocol.md RC11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +48,28 @@ class Peer:
         role: From the first segment of the path.
         name: The peer's own name; a landmark's id.
         licensee: Licensee that an agent reports for; empty for the other roles.
+        jurisdiction: Country whose sites alone a person sees, ISO 3166-1 alpha-2; empty: the home authority's.
     """
 
     role: Role
     name: str
     licensee: str = ""
+    jurisdiction: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a peer without a name, and an agent without a licensee."""
+        """Refuse a peer without a name, an agent without a licensee, and a jurisdiction where none can be."""
         if not self.name or bool(self.licensee) != (self.role is Role.AGENT):
             raise SpiffeError(f"{self.role} needs a name, and an agent alone needs a licensee")
+        if self.jurisdiction and self.role not in LIMITABLE:
+            raise SpiffeError(f"{self.role} cannot be limited to a jurisdiction")
+        if self.jurisdiction and not _COUNTRY.fullmatch(self.jurisdiction):
+            raise SpiffeError(f"{self.jurisdiction!r} is no jurisdiction: ISO 3166-1 alpha-2, upper case")
 
     @property
     def path(self) -> str:
         """The SPIFFE path without its leading slash."""
-        parts = (self.licensee, self.name) if self.role is Role.AGENT else (self.name,)
-        return "/".join((self.role.value, *map(_escape, parts)))
+        before = self.licensee or self.jurisdiction
+        return "/".join((self.role.value, *map(escape, (before, self.name) if before else (self.name,))))
 
 
 def check_trust_domain(text: str) -> str:
@@ -86,26 +102,19 @@ def parse_path(path: str) -> Peer:
         role = Role(role_text)
     except ValueError:
         raise SpiffeError(f"no role {role_text!r}") from None
-    names = [_unescape(segment) for segment in segments]
+    try:
+        names = [unescape(segment) for segment in segments]
+    except ValueError as error:
+        raise SpiffeError(str(error)) from error
     match role, names:
         case Role.AGENT, [licensee, name]:
             peer = Peer(role, name, licensee)
-        case ((Role.OFFICER | Role.LANDMARK), [name]):
+        case _, [jurisdiction, name] if jurisdiction and role in LIMITABLE:
+            peer = Peer(role, name, jurisdiction=jurisdiction)
+        case _, [name] if role is not Role.AGENT:
             peer = Peer(role, name)
         case _:
             raise SpiffeError(f"a path of role {role} has another number of segments")
     if peer.path != path:
         raise SpiffeError("the path is not spelled as it must be")  # one spelling a name
     return peer
-
-
-def _escape(text: str) -> str:
-    escaped = "".join(chr(byte) if byte in _PLAIN else f"_{byte:02x}" for byte in text.encode())
-    return escaped.replace(".", "_2e") if escaped.strip(".") == "" else escaped  # SPIFFE ID §2.2 forbids `.` and `..`
-
-
-def _unescape(segment: str) -> str:
-    try:
-        return _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), segment.encode()).decode()
-    except UnicodeDecodeError:
-        raise SpiffeError("a path segment is not UTF-8") from None

@@ -79,8 +79,22 @@ class Telemetry:
         self.devices = Gauge(
             "trigpoint_devices", "Devices by standing, as of the last sweep", ["standing"], registry=registry
         )
+        self.cases_open = Gauge(
+            "trigpoint_cases_open", "Cases that are not resolved", ["event", "severity"], registry=registry
+        )
+        self.cases_told = Counter(
+            "trigpoint_cases_told",
+            "Cases that somebody was told of: opened, or back after they were over",
+            ["event", "severity"],
+            registry=registry,
+        )
         self.sweep_timestamp = Gauge(
             "trigpoint_sweep_timestamp_seconds", "When the last sweep ended, Unix seconds", registry=registry
+        )
+        self.licenses_ending = Gauge(
+            "trigpoint_licenses_ending",
+            "Licenses in force that end within 30 days, as of the last sweep",
+            registry=registry,
         )
         self.alive_timestamp = Gauge(
             "trigpoint_alive_timestamp_seconds",

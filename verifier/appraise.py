@@ -14,8 +14,8 @@ from verifier.evidence.attestation import DeviceReport
 from verifier.evidence.board import Boards
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.measurements import FirmwareState, Outcome
-from verifier.license import Deployment, Presence, appraise_validity
-from verifier.place.answers import PlaceAnswer
+from verifier.license import Adoption, Deployment, Presence, appraise_validity
+from verifier.place.answers import Assurance, PlaceAnswer
 from verifier.place.fix import Fix
 from verifier.place.ranging import VoidRange
 from verifier.verdict import DeviceVerdict, Finding, Severity, Standing
@@ -31,7 +31,13 @@ SEVERITY: Mapping[Reason, Severity] = MappingProxyType(
         Reason.FIRMWARE_MISMATCH: Severity.VIOLATION,
         Reason.LICENSE_EXPIRED: Severity.VIOLATION,
         Reason.LICENSE_NOT_YET_VALID: Severity.VIOLATION,
+        Reason.LICENSE_SUSPENDED: Severity.VIOLATION,
+        Reason.LICENSE_REVOKED: Severity.VIOLATION,
+        Reason.QUANTITY_EXCEEDED: Severity.VIOLATION,
+        # Duties that were not kept; none of them says where the device is.
+        Reason.PRESENCE_OVERDUE: Severity.VIOLATION,
         Reason.SILENT: Severity.VIOLATION,
+        Reason.NEVER_ACTIVATED: Severity.VIOLATION,
         # Shows that something asked for is missing, never that the device is elsewhere.
         Reason.LOCATION_UNPROVEN: Severity.WARNING,
         # Unknown is not the same as tampered.
@@ -45,6 +51,9 @@ SEVERITY: Mapping[Reason, Severity] = MappingProxyType(
     }
 )
 
+_SAYS_NOTHING = frozenset({Reason.SILENT, Reason.NEVER_ACTIVATED})
+"""Findings about a device that does not report (docs/protocol.md AP4)."""
+
 
 def finding(reason: Reason, detail: str) -> Finding:
     """Make a finding with the severity that belongs to its reason."""
@@ -56,9 +65,9 @@ def standing_of(findings: Iterable[Finding], *, deployed: bool) -> Standing:
     if not deployed:
         return Standing.UNLICENSED
     found = list(findings)
-    if any(f.severity is Severity.VIOLATION and f.reason is not Reason.SILENT for f in found):
+    if any(f.severity is Severity.VIOLATION and f.reason not in _SAYS_NOTHING for f in found):
         return Standing.VIOLATION
-    if any(f.reason is Reason.SILENT for f in found):
+    if any(f.reason in _SAYS_NOTHING for f in found):
         return Standing.SILENT
     if any(f.severity is Severity.WARNING for f in found):
         return Standing.UNPROVEN
@@ -74,6 +83,7 @@ def appraise_device(
     fix: Fix | None,
     changes: Changes,
     deployment: Deployment | None,
+    adopted: Adoption | None,
     reporter_licensee: str,
     now: datetime,
 ) -> DeviceVerdict:
@@ -86,8 +96,9 @@ def appraise_device(
             findings.append(finding(Reason.UNKNOWN_DEVICE, f"no deployment record names device {report.pdi.hex()}"))
         else:
             findings.extend(_appraise_license(deployment, reporter_licensee, now))
-            findings.extend(appraise_place(deployment.license.presence, fix))
-            proven = presence_answer(deployment.license.presence, fix) is PlaceAnswer.PROVEN
+            held = deployment.license
+            findings.extend(appraise_place(held.presence, held.assurance, fix))
+            proven = presence_answer(held.presence, held.assurance, fix) is PlaceAnswer.PROVEN
         standing = standing_of(findings, deployed=deployment is not None)
     return DeviceVerdict(
         pdi=report.pdi,
@@ -103,24 +114,26 @@ def appraise_device(
         proven_edges=tuple(sorted(boards.edges[report.pdi])),
         state=changes.state,
         void_ranges=tuple(voids),
+        adopted=adopted,
+        swapped=changes.swapped,
     )
 
 
-def presence_answer(presence: Presence, fix: Fix | None) -> PlaceAnswer:
-    """Return the answer to the question that the license counts as presence."""
-    if fix is None:
+def presence_answer(presence: Presence, assurance: Assurance, fix: Fix | None) -> PlaceAnswer:
+    """Return the answer to the question that a license counts as presence, by ranges of enough assurance."""
+    if fix is None or fix.assurance > assurance:
         return PlaceAnswer.UNPROVEN
     return fix.outside_prohibited if presence is Presence.OUTSIDE_PROHIBITED else fix.in_licensed_region
 
 
-def appraise_place(presence: Presence, fix: Fix | None) -> list[Finding]:
-    """Return what a fix means under a license's presence condition (docs/protocol.md AP2)."""
+def appraise_place(presence: Presence, assurance: Assurance, fix: Fix | None) -> list[Finding]:
+    """Return what a fix means under a license's conditions of presence and assurance (docs/protocol.md AP2)."""
     found: list[Finding] = []
     if fix is not None and fix.in_licensed_region is PlaceAnswer.REFUTED:
         found.append(finding(Reason.OUTSIDE_LICENSED_REGION, fix.explanation))
     if fix is not None and fix.outside_prohibited is PlaceAnswer.REFUTED:
         found.append(finding(Reason.IN_PROHIBITED_DESTINATION, fix.explanation))
-    answer = presence_answer(presence, fix)
+    answer = presence_answer(presence, assurance, fix)
     # OUTSIDE_LICENSED_REGION suppresses it (docs/protocol.md AP2).
     if answer not in {PlaceAnswer.PROVEN, PlaceAnswer.REFUTED} and not found:
         why = "it has no range that counts, and no proven edge to a device that has" if fix is None else fix.explanation

@@ -12,6 +12,7 @@ from verifier.evidence.attestation import DeviceReport
 from verifier.evidence.board import Boards
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters
+from verifier.license import BoardSwap
 from verifier.place.fix import Fix
 from verifier.place.travel import ImpossibleTravel, SeenPlace, allows_less, find_impossible_travel
 from verifier.units import Pdi
@@ -66,6 +67,7 @@ class Changes:
         other_board: Switches of another board to which it has proven edges now; empty when its board is its own.
         out_of_slot: This report and the one before show it in no slot of a board whose switches report.
         travel: How its fix contradicts the one before; None when it does not.
+        swapped: It sits on the board now that a recorded swap names.
         state: What to keep as the last accepted state.
     """
 
@@ -74,6 +76,7 @@ class Changes:
     other_board: frozenset[Pdi]
     out_of_slot: bool
     travel: ImpossibleTravel | None = None
+    swapped: bool = False
     state: DeviceState = field(default_factory=DeviceState)
 
 
@@ -82,6 +85,7 @@ def compare(
     boards: Boards,
     fix: Fix | None,
     last: DeviceState | None,
+    swap: BoardSwap | None,
     issued_at: datetime,
     received_at: datetime,
 ) -> Changes:
@@ -92,6 +96,7 @@ def compare(
         boards: Proven edges of its attestation.
         fix: Where it is; None without a range that counts.
         last: The last accepted state; None when there is none.
+        swap: A change of its board that is on record; None when there is none.
         issued_at: Issue of the challenge that it answers, aware.
         received_at: Its arrival, aware.
     """
@@ -117,10 +122,13 @@ def compare(
     # docs/protocol.md AP6: its own board stays the one it was accepted on, until a swap is recorded. It is learned edge
     # by edge: a switch that did not report last time is no change.
     board = state.board if other_board else state.board | switches
+    swapped = bool(other_board) and swap is not None and other_board <= swap.switches and received_at <= swap.until
+    if swapped:
+        board, other_board = switches, frozenset[Pdi]()
     # A wide fix does not take the place of a narrow one, unless it contradicts it: else the finding would never end.
     tolerated = None if fix is None or travel is not None else fix.tolerated_domains
     kept = DeviceState(highest, board, unseated, _later(past, seen, tolerated))
-    return Changes(oddity, pair, other_board, unseated and state.unseated, travel, kept)
+    return Changes(oddity, pair, other_board, unseated and state.unseated, travel, swapped, kept)
 
 
 def compare_counters(before: SignedCounters, now: SignedCounters) -> CounterOddity | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from verifier.continuity import DeviceState
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
+from verifier.license import Adoption
 from verifier.place.fix import Fix
 from verifier.place.ranging import VoidRange
 from verifier.units import ChainId, Challenge, DeviceKeyId, Pdi
@@ -75,6 +76,8 @@ class DeviceVerdict:
         proven_edges: The devices at the other end of its proven edges, sorted.
         state: What to keep as its last accepted state.
         void_ranges: Its ranges that were dropped; they never accuse.
+        adopted: The deployment by key or board that it came under with this report; None when it had its own, or none.
+        swapped: It sits on the board now that its deployment's swap names.
     """
 
     pdi: Pdi
@@ -90,6 +93,8 @@ class DeviceVerdict:
     proven_edges: tuple[Pdi, ...]
     state: DeviceState
     void_ranges: tuple[VoidRange, ...] = ()
+    adopted: Adoption | None = None
+    swapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ from verifier.evidence.attestation import (
     verify_device_list,
 )
 from verifier.evidence.board import Boards
-from verifier.evidence.chain import ChainVerifier, TrustRoots
+from verifier.evidence.chain import ChainVerifier, DeviceKind, TrustRoots
 from verifier.evidence.measurements import ReferenceValues
-from verifier.license import Deployment
+from verifier.license import Adoption, Deployment, License
 from verifier.place import ranging
 from verifier.place.fix import Fix, locate
 from verifier.place.landmarks import LandmarkRegistry
@@ -49,6 +49,7 @@ class Inputs:
         landmarks: The registry in force when the challenge was issued.
         deployments: Records of the devices that may report; a missing one is an unknown device.
         last: Last accepted state of these devices; a missing one was never accepted.
+        adoptions: Deployments by key or board that they may come under, by selector.
     """
 
     now: datetime
@@ -58,6 +59,7 @@ class Inputs:
     landmarks: LandmarkRegistry
     deployments: Mapping[Pdi, Deployment]
     last: Mapping[Pdi, DeviceState] = field(default_factory=dict)
+    adoptions: Mapping[bytes, Adoption] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Verifier:
         2. Parse the claims and derive the one nonce that every report must carry.
         3. Verify each report: its chain to a pinned root, its signature, its nonce, its firmware id, its place in the
         device list.
-        4. Join devices by board edges that both ends signed.
+        4. Join devices by board edges that both ends signed; find the deployment of each, by PDI, key or board.
         5. Compare firmware with reference values.
         6. Verify ranges: landmark's receipt against the device's signed log.
         7. Turn ranges into discs, and discs into answers to the two questions of place, for each device with a
@@ -128,8 +130,9 @@ class Verifier:
             except EvidenceError as error:
                 refused.append(ReportRejection(index, Rejection(error.reason, str(error))))
 
-        # 4. Board.
+        # 4. Board, and deployments: those by key or board need proven chains and edges.
         boards = board.join(reports)
+        deployments, adopted = _deployed(reports, boards, inputs)
 
         # 5. Firmware.
         firmware = {r.pdi: measurements.compare(r.chain, r.report, self._references) for r in reports}
@@ -138,13 +141,19 @@ class Verifier:
         ranges = ranging.verify_ranges(stated, reports, firmware, inputs.challenge.challenge, inputs.landmarks)
 
         # 7. Place. A fix extends along proven edges and no further.
-        places = self._locate(reports, boards, ranges, inputs)
+        places = self._locate(reports, boards, ranges, deployments, inputs)
 
         # 8. Continuity.
         issued_at = inputs.challenge.issued_at
         changes = {
             r.pdi: continuity.compare(
-                r, boards, places.get(r.pdi, _NOWHERE).fix, inputs.last.get(r.pdi), issued_at, inputs.now
+                r,
+                boards,
+                places.get(r.pdi, _NOWHERE).fix,
+                inputs.last.get(r.pdi),
+                deployments[r.pdi].swap if r.pdi in deployments else None,
+                issued_at,
+                inputs.now,
             )
             for r in reports
         }
@@ -161,7 +170,8 @@ class Verifier:
                     voids=(*ranges.voids_of(device.pdi), *place.not_counted),
                     fix=place.fix,
                     changes=changes[device.pdi],
-                    deployment=inputs.deployments.get(device.pdi),
+                    deployment=deployments.get(device.pdi),
+                    adopted=adopted.get(device.pdi),
                     reporter_licensee=inputs.reporter_licensee,
                     now=inputs.now,
                 )
@@ -174,7 +184,7 @@ class Verifier:
         region: Region,
         issued: IssuedChallenge,
         registry: LandmarkRegistry,
-        licensee: str,
+        held: License,
         now: datetime,
         pdi: Pdi,
     ) -> Fix | None:
@@ -187,7 +197,7 @@ class Verifier:
             region: The licensed region.
             issued: The open challenge.
             registry: The registry in force.
-            licensee: Holder of the license.
+            held: The license.
             now: Time, aware.
             pdi: The device that ranges.
         """
@@ -198,29 +208,36 @@ class Verifier:
             except RangeError:
                 continue
             ranges.append(VerifiedRange(pdi, receipt.landmark, receipt.rtt_ns))
-        found, _ = locate(ranges, region, registry, self._place_policy, licensee, issued.issued_at, now)
+        policy = self._place_policy.tolerating(held.tolerated_domains)
+        found, _ = locate(ranges, region, registry, policy, held.licensee, issued.issued_at, now)
         return found
 
     def _locate(
-        self, reports: Iterable[DeviceReport], boards: Boards, ranges: Ranges, inputs: Inputs
+        self,
+        reports: Iterable[DeviceReport],
+        boards: Boards,
+        ranges: Ranges,
+        deployments: Mapping[Pdi, Deployment],
+        inputs: Inputs,
     ) -> dict[Pdi, _Place]:
         """Locate every device that has a deployment; devices that share ranges and license share the work."""
         places: dict[Pdi, _Place] = {}
-        known: dict[tuple[tuple[VerifiedRange, ...], Region, str], _Place] = {}
+        known: dict[tuple[tuple[VerifiedRange, ...], Region, str, int | None], _Place] = {}
         for device in reports:
-            deployment = inputs.deployments.get(device.pdi)
+            deployment = deployments.get(device.pdi)
             if deployment is None:
                 continue
+            held = deployment.license
             # docs/protocol.md B2: its own ranges, else those of the board that proven edges join it to.
             used = ranges.of(device.pdi) or tuple(r for r in ranges.verified if r.pdi in boards.group[device.pdi])
-            key = (used, deployment.region, deployment.license.licensee)
+            key = (used, deployment.region, held.licensee, held.tolerated_domains)
             if key not in known:
                 found, dropped = locate(
                     used,
                     deployment.region,
                     inputs.landmarks,
-                    self._place_policy,
-                    deployment.license.licensee,
+                    self._place_policy.tolerating(held.tolerated_domains),
+                    held.licensee,
                     inputs.challenge.issued_at,
                     inputs.now,
                 )
@@ -230,6 +247,26 @@ class Verifier:
                 known[key] = _Place(found, not_counted)
             places[device.pdi] = known[key]
         return places
+
+
+def _deployed(
+    reports: Iterable[DeviceReport], boards: Boards, inputs: Inputs
+) -> tuple[dict[Pdi, Deployment], dict[Pdi, Adoption]]:
+    """Return each GPU's deployment, and by which one a GPU without its own came under it."""
+    deployments = dict(inputs.deployments)
+    adopted: dict[Pdi, Adoption] = {}
+    left = {selector: adoption.left for selector, adoption in inputs.adoptions.items()}
+    for device in reports:
+        if device.kind is not DeviceKind.GPU or device.pdi in deployments:
+            continue
+        # docs/protocol.md RC8: by its key, else by its board.
+        for selector in (device.chain.device_key_id, *sorted(boards.edges[device.pdi])):
+            if left.get(selector, 0) > 0:
+                left[selector] -= 1
+                adoption = adopted[device.pdi] = inputs.adoptions[selector]
+                deployments[device.pdi] = Deployment(device.pdi, adoption.license, adoption.region)
+                break
+    return deployments, adopted
 
 
 def _rejected(attestation: UnverifiedAttestation, inputs: Inputs, error: EvidenceError) -> Verdict:

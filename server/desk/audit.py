@@ -192,8 +192,9 @@ class LandmarkAudit:
             fix = fix_without(device.fix, used, device.region, self._policy)
             if _answers(fix) == _answers(device.fix):
                 continue
-            proven = presence_answer(device.presence, fix) is PlaceAnswer.PROVEN
-            fallen.append(Reappraisal(device, fix, tuple(appraise_place(device.presence, fix)), proven))
+            proven = presence_answer(device.presence, device.assurance, fix) is PlaceAnswer.PROVEN
+            findings = tuple(appraise_place(device.presence, device.assurance, fix))
+            fallen.append(Reappraisal(device, fix, findings, proven))
         return fallen
 
     def _count(self, inputs: AuditInputs, now: datetime) -> None:

@@ -1,19 +1,19 @@
-"""The sweep: marks that this node is up, then asks the store who has fallen silent.
+"""The sweep: marks that this node is up, then lets the store open and close what time and the records bring.
 
-The rule itself (cadence + grace of uptime since the last verified report) stands in server/store/silence.py. The sweep
-opens findings and closes none; a verified report does that, in its commit. Two processes may sweep one store.
+The rules stand in docs/protocol.md §15 and server/store/watch.py. What a verified report ends, it ends in its commit.
+Two processes may sweep one store.
 """
 
 import asyncio
-import itertools
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
 from server.store.errors import StoreError
-from verifier.units import Pdi
+from server.store.watch_types import Able, SweepOutcome
 
 MARKS_MISSED = 5
 """A pause of this many marks is downtime."""
@@ -21,14 +21,21 @@ MARKS_MISSED = 5
 _LOG: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-class SilenceStore(Protocol):
-    """What the sweep needs of `server.store.Store`."""
+class SweptStore(Protocol):
+    """What the sweep needs of the store."""
 
     async def mark_alive(self, node: str, now: datetime, *, longest_pause: timedelta) -> None:
         """Record that the service of this node is up now, and was since the mark before."""
 
-    async def sweep_silent(self, now: datetime) -> tuple[Pdi, ...]:
-        """Open SILENT for devices that are due, and return them."""
+    async def sweep(self, now: datetime, able: Able) -> SweepOutcome:
+        """Open and close what is due, and return what changed."""
+
+
+class AbleSource(Protocol):
+    """Says who could prove presence where; `server.desk.able.AbleDomains` is one."""
+
+    async def at(self, now: datetime) -> Able:
+        """Return who could prove what under the records in force now."""
 
 
 class Sweep:
@@ -36,51 +43,58 @@ class Sweep:
 
     Args:
         store: Where states and service intervals are kept.
+        able: Who could prove presence where.
         node: This node's name, the same after a restart.
         sweep_every: Pause between two sweeps.
         alive_every: Pause between two marks; uptime is known to this precision.
         clock: Returns the current time, aware.
-        found: Called with the devices that a round found silent.
+        swept: Called with what each sweep did and saw, before the next one.
     """
 
     def __init__(
         self,
-        store: SilenceStore,
+        store: SweptStore,
+        able: AbleSource,
         node: str,
         sweep_every: timedelta,
         alive_every: timedelta,
         clock: Callable[[], datetime],
-        found: Callable[[tuple[Pdi, ...]], None] = lambda _: None,
+        swept: Callable[[SweepOutcome], None] = lambda _: None,
     ) -> None:
         self._store = store
+        self._able = able
         self._node = node
         self._sweep_every = sweep_every
         self._alive_every = min(alive_every, sweep_every)
         self._clock = clock
-        self._found = found
+        self._swept = swept
 
     async def run(self) -> None:
         """Mark and sweep until cancelled. A store fault makes a round late, no more: that time counts as downtime."""
-        marks_per_sweep = max(1, round(self._sweep_every / self._alive_every))
-        for round_number in itertools.count():
+        async with asyncio.TaskGroup() as tasks:
+            # Marks go on while a long sweep runs, which would look like an outage of ours.
+            tasks.create_task(self._always(self._alive_every, lambda: self._mark(self._clock())))
+            tasks.create_task(self._always(self._sweep_every, self.sweep_once))
+
+    async def _always(self, pause: timedelta, work: Callable[[], Awaitable[object]]) -> None:
+        while True:
             try:
-                if round_number % marks_per_sweep == 0:
-                    await self.sweep_once()
-                else:
-                    await self._mark(self._clock())
+                await work()
             except StoreError as error:
                 _LOG.warning("sweep_failed", error=str(error))
-            await asyncio.sleep(self._alive_every.total_seconds())
+            await asyncio.sleep(pause.total_seconds())
 
-    async def sweep_once(self) -> tuple[Pdi, ...]:
-        """Mark, sweep, and return who is newly silent; raises `StoreError`."""
+    async def sweep_once(self) -> SweepOutcome:
+        """Mark, sweep, and return what it did; raises `StoreError`."""
         now = self._clock()
         await self._mark(now)
-        silent = await self._store.sweep_silent(now)
-        if silent:
-            _LOG.info("devices_silent", count=len(silent), first=silent[0].hex())
-            self._found(silent)
-        return silent
+        able = await self._able.at(now)
+        outcome = await self._store.sweep(now, able)
+        counts = Counter((turn.reason, turn.opens) for turn in outcome.turns)
+        for (reason, opens), count in sorted(counts.items()):
+            _LOG.info("findings_opened" if opens else "findings_ended", reason=reason.name, count=count)
+        self._swept(outcome)
+        return outcome
 
     async def _mark(self, now: datetime) -> None:
         # A mark may come late on a busy machine; a process that was stopped for longer was not up.

@@ -99,6 +99,10 @@ class Fleet:
             await self._grown.wait_for(lambda: self._number > beyond)
             return self._number
 
+    async def records_number(self) -> int:
+        """Return the number of the newest write of records; raises `StoreUnavailableError`."""
+        return await self._source.records_number()
+
     async def current(self) -> Snapshot:
         """Return the records in force now; raises `StoreUnavailableError`."""
         number = await self._source.records_number()

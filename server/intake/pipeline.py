@@ -8,9 +8,9 @@ store fault leaves as `StoreUnavailableError` and never becomes a verdict.
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -18,15 +18,14 @@ import structlog
 
 from server.intake.challenges import DrawnChallenge
 from server.intake.fleet import Fleet, Snapshot
-from server.store.types import AttestationRecord, Unwritten
+from server.store.types import AttestationRecord, LoadedInputs, Unwritten
 from server.telemetry import Telemetry
 from verifier.continuity import DeviceState
 from verifier.errors import EvidenceError, Reason
 from verifier.evidence.attestation import UnverifiedAttestation
-from verifier.evidence.chain import chain_id
+from verifier.evidence.chain import chain_id, stated_device_key_id
 from verifier.evidence.claims import parse_claims
-from verifier.license import Deployment
-from verifier.units import ChainId, Pdi
+from verifier.units import ChainId, DeviceKeyId, Pdi
 from verifier.verdict import Rejection, Verdict
 from verifier.verifier import Inputs, Verifier
 
@@ -74,8 +73,8 @@ class Submission:
 class Commits(Protocol):
     """What the pipeline needs of `server.store.store.Store`."""
 
-    async def load_inputs(self, pdis: Sequence[Pdi]) -> tuple[dict[Pdi, Deployment], dict[Pdi, DeviceState]]:
-        """Return deployments and last accepted states."""
+    async def load_inputs(self, pdis: Sequence[Pdi], as_of: int, key_ids: Collection[DeviceKeyId] = ()) -> LoadedInputs:
+        """Return deployments in force as of a records number, last accepted states, and deployments by key or board."""
 
     async def commit(self, batch: Sequence[AttestationRecord]) -> Unwritten:
         """Return once all records are durable, but those that it names."""
@@ -168,13 +167,13 @@ class Pipeline:
 
         Each is based on the states that stand now; that they still do is checked in the commit.
         """
-        devices = {pdi for i in pending if batch[i].spent for pdi in _stated_devices(batch[i].attestation)}
-        deployments, last = await self._store.load_inputs(sorted(devices)) if devices else ({}, {})
-        last = dict(last)
+        loaded = await self._load(batch, pending, sent, kept)
+        last = {pdi: state for inputs in loaded.values() for pdi, state in inputs.last.items()}
         records: dict[int, AttestationRecord] = {}
         for index in pending:
             submission = batch[index]
-            verdict = self._verify(submission, sent, kept, deployments, last, reporter, now)
+            inputs = LoadedInputs() if submission.spent is None else loaded[submission.spent[1].number]
+            verdict = self._verify(submission, sent, kept, inputs, last, reporter, now)
             verdicts[index] = verdict
             if submission.spent is not None:
                 drawn = submission.spent[0]
@@ -187,18 +186,46 @@ class Pipeline:
                     licensee=reporter.licensee,
                     new_chains={d.chain_id: sent[d.chain_id] for d in verdict.devices if d.chain_id in sent},
                     based_on={d.pdi: last[d.pdi] for d in verdict.devices if d.pdi in last},
+                    as_of=submission.spent[1].number,
                 )
                 # The next report of the same device in this batch is compared with what this one leaves.
                 last.update({d.pdi: d.state for d in verdict.devices})
             await asyncio.sleep(0)
         return records
 
+    async def _load(
+        self,
+        batch: Sequence[Submission],
+        pending: Sequence[int],
+        sent: Mapping[ChainId, Chain],
+        kept: Mapping[ChainId, Chain],
+    ) -> dict[int, LoadedInputs]:
+        """Load what these attestations need, by the records number that their challenge was issued under.
+
+        Records are those that were in force then (docs/protocol.md RC6), most often the same for a whole batch.
+        """
+        by_number: dict[int, list[UnverifiedAttestation]] = {}
+        for submission in (batch[index] for index in pending):
+            if submission.spent is not None:
+                by_number.setdefault(submission.spent[1].number, []).append(submission.attestation)
+        loaded: dict[int, LoadedInputs] = {}
+        for number, attestations in by_number.items():
+            devices = {pdi for attestation in attestations for pdi in _stated_devices(attestation)}
+            inputs = await self._store.load_inputs(sorted(devices), number)
+            unknown = devices - inputs.deployments.keys()
+            if unknown and (keys := _stated_keys(attestations, unknown, {**kept, **sent})):
+                # docs/protocol.md RC8: a device that is deployed by its key is known by it alone until it has reported.
+                by_key = await self._store.load_inputs((), number, keys)
+                inputs = replace(inputs, adoptions={**inputs.adoptions, **by_key.adoptions})
+            loaded[number] = inputs
+        return loaded
+
     def _verify(
         self,
         submission: Submission,
         sent: Mapping[ChainId, Chain],
         kept: Mapping[ChainId, Chain],
-        deployments: Mapping[Pdi, Deployment],
+        loaded: LoadedInputs,
         last: Mapping[Pdi, DeviceState],
         reporter: Reporter,
         now: datetime,
@@ -217,8 +244,9 @@ class Pipeline:
             reporter_licensee=reporter.licensee,
             chains=chains,
             landmarks=snapshot.registry,
-            deployments=deployments,
+            deployments=loaded.deployments,
             last=last,
+            adoptions=loaded.adoptions,
         )
         begin = time.perf_counter()
         verdict = self._verifier.verify(attestation, inputs)
@@ -277,6 +305,19 @@ def _stated_devices(attestation: UnverifiedAttestation) -> tuple[Pdi, ...]:
         return parse_claims(attestation.claims).devices
     except EvidenceError:
         return ()  # the verifier says why, in its verdict
+
+
+def _stated_keys(
+    attestations: Iterable[UnverifiedAttestation], devices: AbstractSet[Pdi], chains: Mapping[ChainId, Chain]
+) -> frozenset[DeviceKeyId]:
+    """Return the device keys that the chains of these devices state. What is looked up by them decides nothing."""
+    keys: set[DeviceKeyId] = set()
+    for attestation in attestations:
+        for pdi, report in zip(_stated_devices(attestation), attestation.reports, strict=False):
+            key = stated_device_key_id(chains.get(report.chain_id, ())) if pdi in devices else None
+            if key is not None:
+                keys.add(key)
+    return frozenset(keys)
 
 
 def _unknown_challenge(attestation: UnverifiedAttestation, now: datetime) -> Verdict:

@@ -16,7 +16,7 @@ from server.intake.tickets import TicketOffice
 from verifier.continuity import DeviceState
 from verifier.evidence.attestation import IssuedChallenge
 from verifier.evidence.chain import DeviceKind
-from verifier.license import Deployment
+from verifier.license import Deployment, License
 from verifier.limits import MAX_RANGES
 from verifier.place.choose import choose_landmarks
 from verifier.place.fix import Fix
@@ -74,7 +74,7 @@ class ProvisionalFixer(Protocol):
         region: Region,
         issued: IssuedChallenge,
         registry: LandmarkRegistry,
-        licensee: str,
+        held: License,
         now: datetime,
         pdi: Pdi,
     ) -> Fix | None:
@@ -163,7 +163,7 @@ class RangingPlan:
                 region=deployment.region,
                 issued=self._challenge,
                 registry=self._registry,
-                licensee=deployment.license.licensee,
+                held=deployment.license,
                 now=now,
                 pdi=deployment.pdi,
             )
@@ -175,7 +175,7 @@ class RangingPlan:
             step=self.step_number,
             rng=settings.rng,
             now=now,
-            policy=settings.policy,
+            policy=settings.policy.tolerating(deployment.license.tolerated_domains),
             budget=self._budget,
             licensee=deployment.license.licensee,
         )

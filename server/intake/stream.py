@@ -11,16 +11,17 @@ import random
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from server.intake.admission import Admission
 from server.intake.challenges import ChallengeBook, DrawnChallenge
 from server.intake.fleet import Fleet, Snapshot
 from server.intake.pipeline import BusyError, Chain, Commits, Pipeline, Reporter, Submission
 from server.intake.ranging_plan import ListedDevice, PlanSettings, RangeStep, RangingPlan, choose_rangers
+from server.intake.timing import SHORTEST_INTERVAL_S, interval_s, licenses_of
+from server.store.types import LoadedInputs
 from server.telemetry import Telemetry
 from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
-from verifier.license import Deployment
 from verifier.limits import CHALLENGE_LIFE
 from verifier.units import ChainId, Challenge, Pdi
 from verifier.verdict import Verdict
@@ -28,7 +29,6 @@ from verifier.verdict import Verdict
 BATCHES_IN_FLIGHT = 4
 """Of one stream. Enough that a commit never leaves the verifier idle; behind them the stream is simply not read."""
 
-SHORTEST_INTERVAL_S = 1.0
 JITTER = 0.25
 """An agent must not know when the next challenge comes."""
 
@@ -158,7 +158,7 @@ class _Host:
     Attributes:
         host_id: Its name.
         devices: Its newest inventory.
-        licenses: Its deployed devices, each with its license, as last read.
+        licenses: Its deployed devices, each with its license and the license's state, as last read.
         interval_s: Between two of its challenges, by these licenses.
         ask_by_s: When it must be asked again at the latest, loop time: changed records brought that forward.
         snapshot: The landmarks of its last challenge.
@@ -170,7 +170,7 @@ class _Host:
 
     host_id: str
     devices: tuple[ListedDevice, ...]
-    licenses: AbstractSet[tuple[Pdi, str]] = frozenset()
+    licenses: AbstractSet[tuple[Pdi, str, int]] = frozenset()
     interval_s: float = SHORTEST_INTERVAL_S
     ask_by_s: float = float("inf")
     snapshot: Snapshot | None = None
@@ -267,7 +267,7 @@ class AttestStream:
             if due is not None and host.timer is not due:
                 return  # an inventory had it asked meanwhile, and that challenge is being answered
             snapshot = await intake.fleet.current()
-            deployments, last = await intake.store.load_inputs(sorted({device.pdi for device in host.devices}))
+            loaded = await intake.store.load_inputs(sorted({device.pdi for device in host.devices}), snapshot.number)
             known = tuple(await intake.fleet.find_chains([device.chain_id for device in host.devices]))
             if self._ended:
                 return
@@ -276,12 +276,12 @@ class AttestStream:
             now = intake.clock()
             issued = self._book.issue(host.host_id, now).issued
             intake.telemetry.challenges.inc()
-            rangers = choose_rangers(host.devices, deployments, last, intake.rng)
+            rangers = choose_rangers(host.devices, loaded.deployments, loaded.last, intake.rng)
             host.snapshot, host.plan = (
                 snapshot,
                 RangingPlan(intake.plans, issued, snapshot.registry, snapshot.endpoints, rangers),
             )
-            host.licenses, host.interval_s = _licenses_of(deployments), self._interval_s(deployments)
+            host.licenses, host.interval_s = licenses_of(loaded), self._interval_of(loaded)
             host.ask_by_s = float("inf")
             self._named.update(known)
             # Unless it is answered, the challenge lapses, and then the host is asked again.
@@ -368,8 +368,9 @@ class AttestStream:
 
     async def _bring_forward(self, host: _Host, timer: asyncio.TimerHandle, tasks: asyncio.TaskGroup) -> None:
         async with self._intake.fleet.rereading:
-            deployments, _ = await self._intake.store.load_inputs(sorted({device.pdi for device in host.devices}))
-        licenses, interval_s = _licenses_of(deployments), self._interval_s(deployments)
+            number = await self._intake.fleet.records_number()
+            loaded = await self._intake.store.load_inputs(sorted({device.pdi for device in host.devices}), number)
+        licenses, interval_s = licenses_of(loaded), self._interval_of(loaded)
         if licenses - host.licenses:
             # Spread, since one import may name a whole fleet.
             delay_s = self._intake.rng.uniform(0, min(interval_s, SPREAD_S))
@@ -383,17 +384,8 @@ class AttestStream:
         if not self._book.is_open(host.host_id) and host.ask_by_s < timer.when():
             self._arm(host, delay_s, tasks)
 
+    def _interval_of(self, loaded: LoadedInputs) -> float:
+        return self._intake.interval_s or interval_s(loaded, self._intake.unlicensed_interval_s)
+
     def _jittered(self, interval_s: float) -> float:
         return interval_s * self._intake.rng.uniform(1 - JITTER, 1 + JITTER)
-
-    def _interval_s(self, deployments: Mapping[Pdi, Deployment]) -> float:
-        if self._intake.interval_s is not None:
-            return self._intake.interval_s
-        if not deployments:
-            return self._intake.unlicensed_interval_s
-        shortest: timedelta = min(deployment.license.cadence for deployment in deployments.values())
-        return max(SHORTEST_INTERVAL_S, shortest.total_seconds() / 2)
-
-
-def _licenses_of(deployments: Mapping[Pdi, Deployment]) -> AbstractSet[tuple[Pdi, str]]:
-    return frozenset((pdi, deployment.license.number) for pdi, deployment in deployments.items())

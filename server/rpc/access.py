@@ -1,9 +1,11 @@
 """Who may call what.
 
-The role is in the SPIFFE ID of the peer's certificate (server/spiffe.py); TLS has checked the certificate itself.
-Every method of every service stands in `ROLES`; a method that is missing there is refused. With plaintext on loopback,
-and then only, the role comes from the metadata `trigpoint-dev-role`, spelled as a SPIFFE path without its leading
-slash: `officer/ann`, `agent/Example_20Cloud/rack-7`; a call without it is an officer's.
+The role is in the SPIFFE ID of the peer's certificate (server/spiffe.py); TLS has checked the certificate itself, its
+validity included. Every method of every service stands in `ROLES`; a method that is missing there is refused. Whoever
+is limited to a jurisdiction may call what stands in `JURISDICTIONAL`, and there the handlers show them their part.
+With plaintext on loopback, and then only, the role comes from the metadata `trigpoint-dev-role`, spelled as a SPIFFE
+path without its leading slash: `officer/ann`, `viewer/DE/eva`, `agent/Example_20Cloud/rack-7`; a call without it is an
+officer's.
 """
 
 import contextlib
@@ -22,28 +24,67 @@ from server.telemetry import Telemetry
 DEV_ROLE_KEY = "trigpoint-dev-role"
 
 ANYONE = frozenset(Role)
-OFFICER = frozenset({Role.OFFICER})
-LANDMARK = frozenset({Role.LANDMARK})
-OFFICER_OR_LANDMARK = frozenset({Role.OFFICER, Role.LANDMARK})
+OFFICERS = frozenset({Role.OFFICER, Role.APPROVER})
+READERS = OFFICERS | {Role.VIEWER, Role.AUDITOR}
+AUDITORS = OFFICERS | {Role.AUDITOR}
+PROPOSERS = OFFICERS | {Role.ADMIN}
+LANDMARK_READERS = READERS | {Role.ADMIN, Role.LANDMARK}
 
-ROLES: Mapping[str, frozenset[Role]] = {
+ROLES: Mapping[str, frozenset[Role]] = {  # docs/protocol.md RC10
     "/trigpoint.v1.AttestationService/Attest": frozenset({Role.AGENT}),
-    "/trigpoint.v1.LicensingService/ImportDeployments": OFFICER,
-    "/trigpoint.v1.LicensingService/GetDevice": OFFICER,
-    "/trigpoint.v1.LicensingService/ListDevices": OFFICER,
-    "/trigpoint.v1.LicensingService/WatchDevices": OFFICER,
-    "/trigpoint.v1.LandmarkService/ImportLandmarks": OFFICER,
-    "/trigpoint.v1.LandmarkService/GetLandmark": OFFICER_OR_LANDMARK,
-    "/trigpoint.v1.LandmarkService/ListLandmarks": OFFICER_OR_LANDMARK,
-    "/trigpoint.v1.LandmarkService/GetTicketKey": OFFICER_OR_LANDMARK,
-    "/trigpoint.v1.LandmarkService/Prove": LANDMARK,
-    "/trigpoint.v1.LandmarkService/ListLandmarkAudits": OFFICER_OR_LANDMARK,
-    "/trigpoint.v1.LandmarkService/PlanLandmarks": OFFICER,
+    "/trigpoint.v1.LicensingService/ImportDeployments": OFFICERS,
+    "/trigpoint.v1.LicensingService/GetDevice": READERS,
+    "/trigpoint.v1.LicensingService/ListDevices": READERS,
+    "/trigpoint.v1.LicensingService/WatchDevices": READERS,
+    "/trigpoint.v1.LandmarkService/ImportLandmarks": PROPOSERS,
+    "/trigpoint.v1.LandmarkService/GetLandmark": LANDMARK_READERS,
+    "/trigpoint.v1.LandmarkService/ListLandmarks": LANDMARK_READERS,
+    "/trigpoint.v1.LandmarkService/GetTicketKey": LANDMARK_READERS,
+    "/trigpoint.v1.LandmarkService/Prove": frozenset({Role.LANDMARK}),
+    "/trigpoint.v1.LandmarkService/ListLandmarkAudits": LANDMARK_READERS,
+    "/trigpoint.v1.LandmarkService/PlanLandmarks": OFFICERS,
+    "/trigpoint.v1.RecordService/GetRecord": READERS,
+    "/trigpoint.v1.RecordService/ListRecords": READERS,
+    "/trigpoint.v1.RecordService/WriteRecords": OFFICERS,
+    "/trigpoint.v1.RecordService/ListRevisions": AUDITORS,
+    "/trigpoint.v1.RecordService/ExportDeployments": READERS,
+    "/trigpoint.v1.ChangeService/GetChange": AUDITORS | {Role.ADMIN},
+    "/trigpoint.v1.ChangeService/ListChanges": AUDITORS | {Role.ADMIN},
+    "/trigpoint.v1.ChangeService/ApproveChanges": frozenset({Role.APPROVER}),
+    "/trigpoint.v1.ChangeService/RejectChanges": frozenset({Role.APPROVER}),
+    "/trigpoint.v1.ChangeService/WithdrawChanges": PROPOSERS,
+    "/trigpoint.v1.CaseService/GetCase": READERS,
+    "/trigpoint.v1.CaseService/ListCases": READERS,
+    "/trigpoint.v1.CaseService/ListCaseDevices": READERS,
+    "/trigpoint.v1.CaseService/WorkCases": OFFICERS,
+    "/trigpoint.v1.ScreeningService/ImportScreeningList": PROPOSERS,
+    "/trigpoint.v1.ScreeningService/ListScreeningHits": READERS,
+    "/trigpoint.v1.ScreeningService/DecideScreeningHits": OFFICERS,
     "/grpc.health.v1.Health/Check": ANYONE,
     "/grpc.health.v1.Health/Watch": ANYONE,
     "/grpc.health.v1.Health/List": ANYONE,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ANYONE,
 }
+
+JURISDICTIONAL = frozenset(  # docs/protocol.md RC11
+    {
+        "/trigpoint.v1.LicensingService/GetDevice",
+        "/trigpoint.v1.LicensingService/ListDevices",
+        "/trigpoint.v1.LicensingService/WatchDevices",
+        "/trigpoint.v1.RecordService/GetRecord",
+        "/trigpoint.v1.RecordService/ListRecords",
+        "/trigpoint.v1.RecordService/ExportDeployments",
+        "/trigpoint.v1.CaseService/GetCase",
+        "/trigpoint.v1.CaseService/ListCases",
+        "/trigpoint.v1.CaseService/ListCaseDevices",
+        "/trigpoint.v1.CaseService/WorkCases",
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.health.v1.Health/List",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    }
+)
+"""What peers of one jurisdiction may call: each of these handlers asks `visible_jurisdiction`, or shows no record."""
 
 _peer: contextvars.ContextVar[Peer] = contextvars.ContextVar("peer")
 
@@ -51,6 +92,11 @@ _peer: contextvars.ContextVar[Peer] = contextvars.ContextVar("peer")
 def current_peer() -> Peer:
     """Return who calls the handler that runs now."""
     return _peer.get()
+
+
+def visible_jurisdiction() -> str | None:
+    """Return the country whose sites alone the caller sees (docs/protocol.md RC11); None when they see all."""
+    return current_peer().jurisdiction or None
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):
@@ -80,22 +126,26 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         except SpiffeError as error:
             self._tell(method, "unidentified", context, detail=str(error))
             await abort(context, grpc.StatusCode.UNAUTHENTICATED, "PEER_UNIDENTIFIED", str(error))
-        if peer.role not in ROLES.get(method, frozenset()):
-            self._tell(method, "role", context, peer=peer.path)
-            text = f"role {peer.role} may not call {method}"
-            await abort(
-                context,
-                grpc.StatusCode.PERMISSION_DENIED,
-                "ROLE_NOT_ALLOWED",
-                text,
-                role=peer.role.value,
-                method=method,
-            )
+        denied = self._denial(peer, method)
+        if denied is not None:
+            cause, reason, text = denied
+            self._tell(method, cause, context, peer=peer.path)
+            await abort(context, grpc.StatusCode.PERMISSION_DENIED, reason, text, role=peer.role.value, method=method)
         token = _peer.set(peer)
         try:
             yield
         finally:
             _peer.reset(token)
+
+    @staticmethod
+    def _denial(peer: Peer, method: str) -> tuple[str, str, str] | None:
+        """Return the refusal's cause, reason and text; None when the peer may call."""
+        if peer.role not in ROLES.get(method, frozenset()):
+            return "role", "ROLE_NOT_ALLOWED", f"role {peer.role} may not call {method}"
+        if peer.jurisdiction and method not in JURISDICTIONAL:
+            text = f"a peer that is limited to {peer.jurisdiction} may not call {method}"
+            return "jurisdiction", "JURISDICTION_LIMITED", text
+        return None
 
     def _identify(self, context: Context) -> Peer:
         if self._trust_domain is None:

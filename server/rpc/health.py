@@ -1,15 +1,37 @@
 """`grpc.health.v1.Health`: NOT_SERVING from a fault of the store until a write succeeds again."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio
 
+from server.rpc.handlers import Context
 from server.telemetry import Telemetry
+
+_LIST_RESPONSE: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
+"""Newer than the types that we have."""
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class _Servicer(aio.HealthServicer):
+    """The library's, which answers List on synchronous servers alone."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    async def List(  # noqa: N802 - the schema's name
+        self, _request: Message, context: Context
+    ) -> Message:
+        """Return the health of every service."""
+        checks = {name: await self.Check(health_pb2.HealthCheckRequest(service=name), context) for name in self._names}
+        response: Message = _LIST_RESPONSE(statuses=checks)
+        return response
 
 
 class Health:
@@ -21,8 +43,8 @@ class Health:
     """
 
     def __init__(self, services: Sequence[str], telemetry: Telemetry) -> None:
-        self.servicer = aio.HealthServicer()
         self._names = ("", *services)
+        self.servicer = _Servicer(self._names)
         self._telemetry = telemetry
         self._serving = False
         self._stopped = False

@@ -7,24 +7,39 @@ business, what stands in the store already is the store's.
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from json import JSONDecodeError
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from trigpoint.v1 import licensing_pb2
 
-from server.rpc.rows import COLUMN_OF, COLUMNS, POLYGON_COLUMN, REQUIRED, RowProblem, read_row
-from server.store.staging import Staging
-from verifier.license import Deployment
+from server.rpc.rows import (
+    COLUMN_OF,
+    COLUMNS,
+    POLYGON_COLUMN,
+    REQUIRED,
+    SELECTOR_COLUMNS,
+    SHIPMENT_COLUMNS,
+    RowProblem,
+    RowRules,
+    read_row,
+)
+from server.store.staging import Clash, Staging
+from server.store.types import ImportRow
+from verifier.place.regions import Region
+
+FileFormat = Literal["csv", "json"]
 
 MAX_LISTED_ERRORS = 1_000
+MAX_WARNINGS = 8
 MAX_VALUE = 200
 MAX_MESSAGE = 500
 MAX_ROW_CHARACTERS = 65_536
 """A row has about 200 characters. Without a bound one endless row would be held in memory whole."""
 
 _READ_CHARACTERS = 65_536
+_SHIPMENT_WORDS = {"shipment": "license or site"}
 
 
 class FileError(Exception):
@@ -47,47 +62,48 @@ class FileError(Exception):
 
 @dataclass(slots=True)
 class Reading:
-    """What reading a file came to. `errors` holds the first 1,000."""
+    """What reading a file came to. `errors` holds the first 1,000, `warnings` the first 8 of different sites."""
 
     row_count: int = 0
     error_count: int = 0
     errors: list[licensing_pb2.ImportRowError] = field(default_factory=list)
+    warnings: list[licensing_pb2.ImportRowError] = field(default_factory=list)
+    _warned: set[tuple[str, Region]] = field(default_factory=set)
 
     def add_error(self, row: int, column: str, value: object, message: str) -> None:
         """Count one error and list it while there is room."""
         self.error_count += 1
         if len(self.errors) < MAX_LISTED_ERRORS:
-            text = value if isinstance(value, str) else json.dumps(value)
-            self.errors.append(
-                licensing_pb2.ImportRowError(
-                    row=row,
-                    field=_sendable(column[:MAX_VALUE]),
-                    value=_sendable(text[:MAX_VALUE]),
-                    message=_sendable(message[:MAX_MESSAGE]),
-                )
-            )
+            self.errors.append(_told(row, column, value, message))
+
+    def add_warning(self, row: int, values: Mapping[str, object], read: ImportRow, message: str) -> None:
+        """List what a license says of a site, once, while there is room."""
+        about = (read.license.terms.number, read.region)
+        if about in self._warned or len(self.warnings) >= MAX_WARNINGS:
+            return
+        self._warned.add(about)
+        column = "site_name" if read.site_title else "country"
+        self.warnings.append(_told(row, column, values.get(column, ""), message))
 
 
-def read_file(
-    file: IO[bytes], file_format: licensing_pb2.ImportFormat.ValueType, countries: Collection[str], staging: Staging
-) -> Reading:
+def read_file(file: IO[bytes], file_format: FileFormat, rules: RowRules, staging: Staging) -> Reading:
     """Read all rows of a file and stage the good ones.
 
     Args:
         file: At its start.
         file_format: CSV or JSON.
-        countries: Codes of countries whose borders are known, and names of country groups.
+        rules: What rows are checked against.
         staging: Where rows are kept and compared with each other.
     """
     reading = Reading()
     try:
-        rows = _csv_rows(file) if file_format == licensing_pb2.IMPORT_FORMAT_CSV else _json_rows(file)
+        rows = _csv_rows(file) if file_format == "csv" else _json_rows(file)
         for number, values in rows:
             reading.row_count += 1
             if isinstance(values, RowProblem):
                 reading.add_error(number, values.column, "", values.message)
                 continue
-            _read_one(reading, number, values, countries, staging)
+            _read_one(reading, number, values, rules, staging)
     except FileError as error:
         reading.add_error(error.row, error.column, error.value, error.message)
     except UnicodeDecodeError as error:
@@ -95,21 +111,38 @@ def read_file(
     return reading
 
 
-def _read_one(
-    reading: Reading, number: int, values: Mapping[str, object], countries: Collection[str], staging: Staging
-) -> None:
-    read = read_row(values, countries)
-    if not isinstance(read, Deployment):
+def _read_one(reading: Reading, number: int, values: Mapping[str, object], rules: RowRules, staging: Staging) -> None:
+    read = read_row(values, rules)
+    if not isinstance(read, ImportRow):
         for problem in read:
             reading.add_error(number, problem.column, values.get(problem.column, ""), problem.message)
         return
     for clash in staging.add(number, read):
-        column = COLUMN_OF[clash.condition]
-        if clash.condition == "pdi":
-            message = f"rows {clash.other_line} and {number} name the same device"
-        else:
-            message = f"rows {clash.other_line} and {number} of license {read.license.number} differ in {column}"
+        column, message = _clash(number, values, read, clash)
         reading.add_error(number, column, values.get(column, ""), message)
+    if prohibited := rules.destinations.prohibited(read.region):
+        message = f"the site of license {read.license.terms.number} {prohibited}"
+        reading.add_warning(number, values, read, message)
+
+
+def _clash(number: int, values: Mapping[str, object], read: ImportRow, clash: Clash) -> tuple[str, str]:
+    """Return the column that contradicts an earlier row, and what to tell."""
+    rows = f"rows {clash.other_line} and {number}"
+    if clash.condition == "selector":
+        column = next(name for name in SELECTOR_COLUMNS if values.get(name) is not None)
+        return column, f"{rows} name the same {'board' if column == 'board' else 'device'}"
+    license_number = read.license.terms.number
+    if clash.condition in {"title", "region"}:
+        column = "site_name" if clash.condition == "title" else _region_column(values)
+        return column, f"{rows} of license {license_number} tell site {read.site_title or read.region} in two ways"
+    column = COLUMN_OF[clash.condition]
+    if column in SHIPMENT_COLUMNS and read.shipment is not None:
+        return column, f"{rows} of shipment {read.shipment.shipment_id} differ in {_SHIPMENT_WORDS.get(column, column)}"
+    return column, f"{rows} of license {license_number} differ in {column}"
+
+
+def _region_column(values: Mapping[str, object]) -> str:
+    return next((name for name in (POLYGON_COLUMN, "country") if values.get(name) is not None), "site_latitude")
 
 
 def _csv_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, object] | RowProblem]]:
@@ -145,6 +178,9 @@ def _header(header: list[str]) -> list[str]:
             raise FileError(0, f"unknown column; the columns are {', '.join(COLUMNS)}", name, name)
         if columns.count(name) > 1:
             raise FileError(0, "the header names this column twice", name, name)
+    if not any(name in columns for name in SELECTOR_COLUMNS):
+        text = f"the header lacks this column; rows name their devices by {', '.join(SELECTOR_COLUMNS)}"
+        raise FileError(0, text, SELECTOR_COLUMNS[0])
     for name in REQUIRED:
         if name not in columns:
             raise FileError(0, "the header lacks this column", name)
@@ -265,6 +301,16 @@ def _flat(values: Mapping[str, object]) -> Mapping[str, object] | RowProblem:
         if isinstance(value, list | dict) and name != POLYGON_COLUMN:
             return RowProblem(name, "must be text or a number")
     return values
+
+
+def _told(row: int, column: str, value: object, message: str) -> licensing_pb2.ImportRowError:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return licensing_pb2.ImportRowError(
+        row=row,
+        field=_sendable(column[:MAX_VALUE]),
+        value=_sendable(text[:MAX_VALUE]),
+        message=_sendable(message[:MAX_MESSAGE]),
+    )
 
 
 def _sendable(text: str) -> str:

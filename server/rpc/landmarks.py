@@ -1,27 +1,39 @@
 """LandmarkService: the registry of landmarks. Who may call stands in access.py."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 
 import grpc
 from trigpoint.v1 import landmark_pb2, landmark_pb2_grpc
 
 from server.intake.audit_stream import AuditIntake
+from server.rpc.access import current_peer
 from server.rpc.audits import AuditLister
+from server.rpc.convert_changes import change_to_proto
 from server.rpc.convert_records import landmark_from_proto, landmark_id_from_name, landmark_to_proto
 from server.rpc.errors import InvalidArgumentError, NotFoundError
 from server.rpc.handlers import Context
 from server.rpc.pages import page_size, read_token, write_token
 from server.rpc.plan import LandmarkPlanner
 from server.rpc.prove import prove
+from server.rpc.reasons import read_reason
 from server.store import LandmarkRecord, RecordConflictError, Store
+from verifier.place.geodesy import Position
 from verifier.place.landmarks import LandmarkRegistry
 
 MAX_LANDMARKS = 10_000
 """In one import. The registry is held in memory whole; a world's worth of landmarks is some thousands."""
 
+MAX_SUMMARY = 100
+"""Lines that a change's summary has at most."""
+
+IMPORT_REASON = "import"
+"""Stands in revisions when the caller says nothing else."""
+
 _LISTED = "landmarks"
+_NOT_TOLD = frozenset({"landmark", "revision", "revised_at", "ranged_by", "distrusted"})
 
 
 def utc_now() -> datetime:
@@ -64,19 +76,25 @@ class LandmarkServicer(landmark_pb2_grpc.LandmarkServiceServicer):
     async def ImportLandmarks(  # noqa: N802 - the schema's name
         self, request: landmark_pb2.ImportLandmarksRequest, _context: Context
     ) -> landmark_pb2.ImportLandmarksResponse:
-        """Add landmarks or new revisions: all or none."""
+        """Propose landmarks or new revisions: all or none (docs/protocol.md RC4)."""
         if not 1 <= len(request.landmarks) <= MAX_LANDMARKS:
             raise InvalidArgumentError("landmarks", f"1 to {MAX_LANDMARKS} landmarks")
+        reason = read_reason(request.reason, "reason", least=0) or IMPORT_REASON
         now = self._clock()
         # Beside the event loop: thousands of signatures take a second.
         records = await asyncio.to_thread(self._read, request, now)
         try:
-            counts = await self._store.import_landmarks(records, now, validate_only=request.validate_only)
+            counts = await self._store.import_landmarks(records, now, validate_only=True)
         except RecordConflictError as error:
             raise InvalidArgumentError(f"landmarks.{error.field}", str(error)) from error
-        return landmark_pb2.ImportLandmarksResponse(
+        response = landmark_pb2.ImportLandmarksResponse(
             created_count=counts.created, updated_count=counts.updated, unchanged_count=counts.unchanged
         )
+        if (counts.created or counts.updated) and not request.validate_only:
+            summary = _summary(records, await self._store.load_registered_landmarks())
+            change = await self._store.records.propose_landmarks(records, summary, current_peer().name, reason, now)
+            response.change.CopyFrom(change_to_proto(change))
+        return response
 
     def _read(self, request: landmark_pb2.ImportLandmarksRequest, now: datetime) -> list[LandmarkRecord]:
         return [
@@ -146,3 +164,45 @@ class LandmarkServicer(landmark_pb2_grpc.LandmarkServiceServicer):
         """Domains merge over the whole registry, so even one landmark's needs all of them."""
         records = await self._store.load_registered_landmarks()
         return records, LandmarkRegistry.build(record.landmark for record in records)
+
+
+def _summary(given: Sequence[LandmarkRecord], standing: Sequence[LandmarkRecord]) -> list[str]:
+    """Return a line for each landmark that is new or changes, for who is to approve it."""
+    registered = {record.landmark.landmark_id: record for record in standing}
+    lines: list[str] = []
+    for record in given:
+        landmark = record.landmark
+        before = registered.get(landmark.landmark_id)
+        changed = [] if before is None else _changed(before, record)
+        if before is None:
+            place = f"{landmark.position.latitude:.4f}, {landmark.position.longitude:.4f}"
+            lines.append(f"landmarks/{landmark.landmark_id}: new, of {landmark.operator}, {landmark.country}, {place}")
+        elif changed:
+            lines.append(f"landmarks/{landmark.landmark_id}: {'; '.join(changed)}")
+    if len(lines) > MAX_SUMMARY:
+        rest = len(lines) - MAX_SUMMARY + 1
+        lines[MAX_SUMMARY - 1 :] = [f"and {rest} landmarks more"]
+    return lines
+
+
+def _changed(before: LandmarkRecord, after: LandmarkRecord) -> list[str]:
+    """Return what differs, but what is the store's to say."""
+    told: list[str] = []
+    for one, other in ((before.landmark, after.landmark), (before, after)):
+        for field in fields(one):
+            was, becomes = getattr(one, field.name), getattr(other, field.name)
+            if was == becomes or field.name in _NOT_TOLD:
+                continue
+            opaque = isinstance(was, bytes)
+            told.append(f"another {field.name}" if opaque else f"{field.name} {_plain(was)} -> {_plain(becomes)}")
+    return told
+
+
+def _plain(value: object) -> str:
+    match value:
+        case Position(latitude, longitude):
+            return f"{latitude:.4f}, {longitude:.4f}"
+        case tuple():
+            return " ".join(map(str, value))
+        case _:
+            return str(value)

@@ -2,23 +2,30 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import IO
 
 from trigpoint.v1 import licensing_pb2, licensing_pb2_grpc
 
+from server.desk.screening import ScreeningTask
 from server.desk.watch import DeviceWatch
+from server.rpc.access import current_peer, visible_jurisdiction
 from server.rpc.convert import timestamp_to_proto
+from server.rpc.convert_changes import change_to_proto
 from server.rpc.convert_records import device_name, device_to_proto, pdi_from_name
 from server.rpc.errors import InvalidArgumentError, NotFoundError
 from server.rpc.filters import parse_filter
 from server.rpc.handlers import Context
-from server.rpc.imports import read_file
+from server.rpc.imports import FileFormat, read_file
 from server.rpc.pages import page_size, read_token, write_token
+from server.rpc.reasons import read_reason
+from server.rpc.rows import RowRules
 from server.store import DeviceFilter, DeviceRecord, Store
 from server.store.staging import Staging
+from verifier.license import LicenseState
 from verifier.units import Pdi
 
 MAX_PIECE_BYTES = 1 << 20
@@ -27,6 +34,11 @@ MAX_FILE_BYTES = 1 << 30
 
 SPOOL_BYTES = 1 << 20
 """Files up to this size never touch the disk."""
+
+IMPORT_REASON = "import"
+"""Stands in revisions when the caller says nothing else."""
+
+_FORMATS: dict[int, FileFormat] = {licensing_pb2.IMPORT_FORMAT_CSV: "csv", licensing_pb2.IMPORT_FORMAT_JSON: "json"}
 
 WATCH_PAGE = 500
 """Devices in one message of a watch."""
@@ -43,7 +55,8 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
     Args:
         store: Where they are kept.
         watch: Says when they change.
-        country_codes: Codes of countries whose borders are known, and names of country groups.
+        rules: What rows of deployment files are checked against.
+        screening: Looks at parties that are new.
         clock: Returns the current time, aware.
     """
 
@@ -51,36 +64,55 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
         self,
         store: Store,
         watch: DeviceWatch,
-        country_codes: Collection[str],
+        rules: RowRules,
+        screening: ScreeningTask,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._watch = watch
-        self._country_codes = frozenset(country_codes)
+        self._rules = rules
+        self._screening = screening
         self._clock = clock
 
     async def ImportDeployments(  # noqa: N802 - the schema's name
         self, requests: AsyncIterator[licensing_pb2.ImportDeploymentsRequest], _context: Context
     ) -> licensing_pb2.ImportDeploymentsResponse:
-        """Import a file: all rows or none. Errors in rows are an answer, not a status."""
+        """Import a file, or propose it: all rows or none. Errors in rows are an answer, not a status."""
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
             options = await _receive(requests, file)
+            reason = read_reason(options.reason, "options.reason", least=0) or IMPORT_REASON
             file.seek(0)
             with Staging() as staging:
-                reading = await asyncio.to_thread(read_file, file, options.format, self._country_codes, staging)
+                file_format = _FORMATS[options.format]
+                reading = await asyncio.to_thread(read_file, file, file_format, self._rules, staging)
                 response = licensing_pb2.ImportDeploymentsResponse(
                     row_count=reading.row_count,
                     errors=reading.errors,
                     error_count=reading.error_count,
                     validate_only=options.validate_only,
+                    warnings=reading.warnings,
                 )
-                if not reading.error_count:
-                    counts = await self._store.import_deployments(
-                        staging.deployments(), self._clock(), validate_only=options.validate_only
+                if reading.error_count:
+                    return response
+                by, now = current_peer().name, self._clock()
+                outcome = await self._store.import_deployments(
+                    staging.rows(),
+                    now,
+                    state=LicenseState.DRAFT,
+                    by=by,
+                    reason=reason,
+                    validate_only=options.validate_only,
+                )
+                await self._screening.screen()  # a new licensee is a new party
+                response.created_count = outcome.counts.created
+                response.updated_count = outcome.counts.updated
+                response.unchanged_count = outcome.counts.unchanged
+                if outcome.touches_force and not options.validate_only:  # docs/protocol.md RC4
+                    file.seek(0)
+                    change = await self._store.records.propose_file(
+                        _pieces(file), file_format, outcome.summary, outcome.licensees, by, reason, now
                     )
-                    response.created_count = counts.created
-                    response.updated_count = counts.updated
-                    response.unchanged_count = counts.unchanged
+                    response.change.CopyFrom(change_to_proto(change))
                 return response
 
     async def GetDevice(  # noqa: N802 - the schema's name
@@ -88,7 +120,8 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
     ) -> licensing_pb2.GetDeviceResponse:
         """Return one device."""
         device = await self._store.get_device(pdi_from_name(request.name, "name"))
-        if device is None:
+        visible = visible_jurisdiction()  # docs/protocol.md RC11: what lies elsewhere does not exist for the caller
+        if device is None or (visible is not None and device.jurisdiction != visible):
             raise NotFoundError(request.name)
         return licensing_pb2.GetDeviceResponse(device=device_to_proto(device))
 
@@ -96,7 +129,7 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
         self, request: licensing_pb2.ListDevicesRequest, _context: Context
     ) -> licensing_pb2.ListDevicesResponse:
         """Return a page in the order of names."""
-        chosen = parse_filter(request.filter)
+        chosen = _visible(parse_filter(request.filter))
         size = page_size(request.page_size)
         listed = f"devices {chosen!r}"
         after = read_token(listed, request.page_token)
@@ -110,12 +143,16 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
     async def WatchDevices(  # noqa: N802 - the schema's name
         self, request: licensing_pb2.WatchDevicesRequest, _context: Context
     ) -> AsyncIterator[licensing_pb2.WatchDevicesResponse]:
-        """Yield what matches, then what changes, until the caller ends the stream."""
-        chosen = parse_filter(request.filter)
+        """Yield what matches, then what changes, until the caller ends the stream.
+
+        Who goes on after a break is told of every device that changed and does not match, since nobody knows what they
+        were sent; to a peer of one jurisdiction that would name devices of others, so they begin anew.
+        """
+        chosen = _visible(parse_filter(request.filter))
         if request.after_change_number < 0:
             raise InvalidArgumentError("after_change_number", "must not be negative")
-        view = _View(chosen, resumed=request.after_change_number > 0)
-        after = request.after_change_number
+        after = 0 if chosen.jurisdiction is not None else request.after_change_number
+        view = _View(chosen, resumed=after > 0)
         if not after:
             async for cursor, matching in self._standing(chosen):
                 view.sent.update(device.pdi for device in matching)
@@ -149,6 +186,12 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
             change_number=change_number,
             read_time=timestamp_to_proto(self._clock()),
         )
+
+
+def _visible(chosen: DeviceFilter) -> DeviceFilter:
+    """Return the filter for what the caller may see of it (docs/protocol.md RC11)."""
+    visible = visible_jurisdiction()
+    return chosen if visible is None else replace(chosen, jurisdiction=visible)
 
 
 class _View:
@@ -188,7 +231,7 @@ async def _receive(
             if kind != "options":
                 raise InvalidArgumentError("options", "must be the first message")
             options = request.options
-            if options.format not in (licensing_pb2.IMPORT_FORMAT_CSV, licensing_pb2.IMPORT_FORMAT_JSON):
+            if options.format not in _FORMATS:
                 raise InvalidArgumentError("options.format", "must be CSV or JSON")
             continue
         if kind != "data":
@@ -200,3 +243,9 @@ async def _receive(
     if options is None:
         raise InvalidArgumentError("options", "must be the first message")
     return options
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield what a file holds, piece by piece."""
+    while piece := file.read(MAX_PIECE_BYTES):
+        yield piece

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import TypeVar
 
 from trigpoint.v1 import landmark_pb2, place_pb2
 
@@ -34,6 +35,7 @@ MAX_ACCESS_MS = 1_000.0
 DEFAULT_CHOSEN = 10
 
 Recorded = Sequence[tuple[Presence, Region]]
+Result = TypeVar("Result")
 
 
 class LandmarkPlanner:
@@ -63,10 +65,14 @@ class LandmarkPlanner:
         if len(recorded) > MAX_SITES:
             text = f"{len(recorded):,} regions are on record, and one plan takes {MAX_SITES:,}: name the sites"
             raise InvalidArgumentError("sites", text)
+        return await self.work(lambda registry, now: self._answer(request, recorded, registry, now))
+
+    async def work(self, work: Callable[[LandmarkRegistry, datetime], Result]) -> Result:
+        """Run any planning in the planner's thread, behind what it is at: with the landmarks as they stand, and now."""
         landmarks = await self._store.load_landmark_records()
         registry = LandmarkRegistry.build(record.landmark for record in landmarks)
         run = asyncio.get_running_loop().run_in_executor
-        return await run(self._thread, self._answer, request, recorded, registry, self._clock())
+        return await run(self._thread, work, registry, self._clock())
 
     def _answer(
         self,

@@ -23,7 +23,16 @@ from server.intake.pipeline import BusyError
 from server.intake.stream import StoppingError
 from server.rpc.errors import InvalidArgumentError, NotFoundError
 from server.rpc.handlers import Context, Continuation, Handler, surround
-from server.store.errors import StoreUnavailableError
+from server.store.case_types import CaseStateError
+from server.store.errors import (
+    ChangeClosedError,
+    FourEyesError,
+    HitsOpenError,
+    RecordConflictError,
+    RecordNotFoundError,
+    StaleRevisionError,
+    StoreUnavailableError,
+)
 from server.telemetry import Telemetry
 
 DOMAIN = "trigpoint.dev"
@@ -106,18 +115,28 @@ _INTERNAL = _Answer(grpc.StatusCode.INTERNAL, "INTERNAL", "internal error; the s
 _FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
 
 
+_REFUSALS: Mapping[type[Exception], tuple[grpc.StatusCode, str]] = {
+    NotFoundError: (grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
+    RecordNotFoundError: (grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
+    NotRegisteredError: (grpc.StatusCode.FAILED_PRECONDITION, "LANDMARK_NOT_REGISTERED"),
+    StaleRevisionError: (grpc.StatusCode.ABORTED, "REVISION_STALE"),  # docs/protocol.md RC2
+    FourEyesError: (grpc.StatusCode.PERMISSION_DENIED, "FOUR_EYES"),  # docs/protocol.md RC4
+    ChangeClosedError: (grpc.StatusCode.FAILED_PRECONDITION, "CHANGE_CLOSED"),
+    CaseStateError: (grpc.StatusCode.FAILED_PRECONDITION, "CASE_STATE"),  # docs/protocol.md CS4
+    HitsOpenError: (grpc.StatusCode.FAILED_PRECONDITION, "SCREENING_HITS_OPEN"),  # docs/protocol.md RC5
+}
+"""What is refused and says by itself why."""
+
+
 def _answer_to(error: Exception) -> _Answer:
     code = grpc.StatusCode
     match error:
-        case InvalidArgumentError():
-            violation = BadRequest.FieldViolation(field=error.field, description=error.message)
+        case InvalidArgumentError() | RecordConflictError():
+            message = str(error)
+            described = error.message if isinstance(error, InvalidArgumentError) else message
+            violation = BadRequest.FieldViolation(field=error.field, description=described)
             details = (BadRequest(field_violations=[violation]),)
-            return _Answer(code.INVALID_ARGUMENT, "INVALID_ARGUMENT", str(error), details, {"field": error.field})
-        case NotFoundError():
-            return _Answer(code.NOT_FOUND, "NOT_FOUND", str(error), metadata={"name": error.name})
-        case NotRegisteredError():
-            name = f"landmarks/{error.landmark_id}"
-            return _Answer(code.FAILED_PRECONDITION, "LANDMARK_NOT_REGISTERED", str(error), metadata={"name": name})
+            return _Answer(code.INVALID_ARGUMENT, "INVALID_ARGUMENT", message, details, {"field": error.field})
         case BusyError():
             details = (retry_after(error.retry_after_s),)
             return _Answer(code.RESOURCE_EXHAUSTED, "TOO_MUCH_AT_ONCE", str(error), details)
@@ -127,4 +146,22 @@ def _answer_to(error: Exception) -> _Answer:
             message = "this server is stopping" if stopping else "the store does not answer"
             return _Answer(code.UNAVAILABLE, reason, message, (retry_after(RETRY_AFTER_S),))
         case _:
-            return _INTERNAL
+            refusal = _REFUSALS.get(type(error))
+            return _INTERNAL if refusal is None else _Answer(*refusal, str(error), metadata=_told_of(error))
+
+
+def _told_of(error: Exception) -> Mapping[str, str]:
+    """Return what a program may read of a refusal."""
+    match error:
+        case StaleRevisionError():
+            return {"name": error.name, "revision": str(error.stands)}
+        case NotFoundError() | RecordNotFoundError():
+            return {"name": error.name}
+        case NotRegisteredError():
+            return {"name": f"landmarks/{error.landmark_id}"}
+        case CaseStateError():
+            return {"name": f"cases/{error.number}"}
+        case HitsOpenError():
+            return {"parties": ",".join(error.party_ids)}
+        case _:
+            return {}

@@ -4,10 +4,30 @@
 """
 
 from server.store.errors import (
+    ChangeClosedError,
+    FourEyesError,
+    HitsOpenError,
     RecordConflictError,
+    RecordNotFoundError,
+    StaleRevisionError,
     StoreError,
     StoreUnavailableError,
     StoreVersionError,
+)
+from server.store.record_types import (
+    ChangeFilter,
+    ChangeKind,
+    ChangePage,
+    ChangeRecord,
+    ChangeState,
+    RecordFilter,
+    RecordPage,
+    RevisionCursor,
+    RevisionFilter,
+    RevisionPage,
+    RevisionRecord,
+    StoredRecord,
+    WriteOutcome,
 )
 from server.store.store import Store
 from server.store.types import (
@@ -24,17 +44,35 @@ from server.store.types import (
 
 __all__ = [
     "AttestationRecord",
+    "ChangeClosedError",
+    "ChangeFilter",
+    "ChangeKind",
+    "ChangePage",
+    "ChangeRecord",
+    "ChangeState",
     "Changes",
     "DeviceFilter",
     "DevicePage",
     "DeviceRecord",
+    "FourEyesError",
+    "HitsOpenError",
     "ImportCounts",
     "LandmarkRecord",
     "OpenFinding",
     "RecordConflictError",
+    "RecordFilter",
+    "RecordNotFoundError",
+    "RecordPage",
+    "RevisionCursor",
+    "RevisionFilter",
+    "RevisionPage",
+    "RevisionRecord",
+    "StaleRevisionError",
     "Store",
     "StoreError",
     "StoreUnavailableError",
     "StoreVersionError",
+    "StoredRecord",
     "Unwritten",
+    "WriteOutcome",
 ]

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from server.store.counters import read_counter, set_note, take_numbers
 from server.store.framing import micros, moment, optional_moment
+from server.store.landmark_uptime import mark_landmarks
 from server.store.landmarks import load_landmarks
 from server.store.rows import Values, chunks
 from server.store.schema import LANDMARK_DISTRUST, LANDMARK_RANGES
@@ -50,6 +51,11 @@ _UPDATE_OPEN = update(LANDMARK_DISTRUST).where(
 def record_ranges(connection: Connection, ranges: Sequence[ProvenRange]) -> None:
     """Keep verified ranges: the latest time of each pair, and the least one of a day with its evidence."""
     take_numbers(connection, "audits", 1)
+    heard: dict[LandmarkId, int] = {}
+    for proven in ranges:
+        for landmark_id in (proven.pair.of, proven.pair.by):  # a receipt and a statement (docs/protocol.md W4)
+            heard[landmark_id] = max(heard.get(landmark_id, 0), micros(proven.received_at))
+    mark_landmarks(connection, heard)
     for proven in ranges:
         pair, at = proven.pair, micros(proven.received_at)
         key = {"key_of": pair.of, "key_by": pair.by}

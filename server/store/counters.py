@@ -9,8 +9,8 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from server.store.schema import META
 
-Counter = Literal["changes", "records", "audits"]
-Note = Literal["audited_at", "audit_basis"]
+Counter = Literal["changes", "records", "audits", "findings", "proposals", "cases"]
+Note = Literal["audited_at", "audit_basis", "cased"]
 """Numbers of the `meta` table that are set and not counted."""
 
 _READ = select(META.c.value).where(META.c.name == bindparam("counter"))

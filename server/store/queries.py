@@ -1,50 +1,37 @@
-"""What is read: inputs of a verification, chains, and devices as officers see them."""
+"""What is read: chains, regions, and devices as officers see them."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, and_, exists, func, or_, select
 
+from server.records.regions import region_from_json
 from server.store.counters import read_counter
 from server.store.framing import unpack
-from server.store.regions import region_from_json
-from server.store.rows import chunks, device_of, finding_of, license_of
-from server.store.schema import CHAINS, DEPLOYMENTS, DEVICES, FINDINGS, LICENSES
-from server.store.states import state_of
+from server.store.rows import IN_FORCE, SUPPRESSED, SUPPRESSING, chunks, device_of, finding_of
+from server.store.schema import CHAINS, DEPLOYMENTS, DEVICES, FINDINGS, LICENSES, SELECTORS, SITES
 from server.store.types import Changes, DeviceFilter, DevicePage, DeviceRecord, OpenFinding
-from verifier.continuity import DeviceState
 from verifier.errors import Reason
-from verifier.license import Deployment, Presence
+from verifier.license import Presence
 from verifier.place.regions import Region
 from verifier.units import ChainId, Pdi
 
-_DEPLOYED = DEPLOYMENTS.join(LICENSES)
-_JOINED = DEVICES.outerjoin(DEPLOYMENTS, DEPLOYMENTS.c.device_pdi == DEVICES.c.pdi).outerjoin(
-    LICENSES, LICENSES.c.number == DEPLOYMENTS.c.license_number
+# A deployment under a draft is none (docs/protocol.md RC3): its license and site are not joined.
+_JOINED = (
+    DEVICES.outerjoin(DEPLOYMENTS, DEPLOYMENTS.c.device_pdi == DEVICES.c.pdi)
+    .outerjoin(LICENSES, and_(LICENSES.c.number == DEPLOYMENTS.c.license_number, IN_FORCE))
+    .outerjoin(SITES, and_(SITES.c.license_number == LICENSES.c.number, SITES.c.site_id == DEPLOYMENTS.c.site_id))
 )
 _DEVICE = select(
     DEVICES,
-    DEPLOYMENTS.c.license_number,
-    DEPLOYMENTS.c.region,
+    LICENSES.c.number.label("license_number"),
     LICENSES.c.licensee,
+    SITES.c.site_id,
+    SITES.c.title.label("site_title"),
+    SITES.c.jurisdiction,
+    SITES.c.region,
 ).select_from(_JOINED)
-
-
-def load_inputs(connection: Connection, pdis: Collection[Pdi]) -> tuple[dict[Pdi, Deployment], dict[Pdi, DeviceState]]:
-    """Return deployments and last accepted states; a device without one is missing."""
-    deployments: dict[Pdi, Deployment] = {}
-    last: dict[Pdi, DeviceState] = {}
-    for some in chunks(pdis):
-        for row in connection.execute(
-            select(DEPLOYMENTS, LICENSES).select_from(_DEPLOYED).where(DEPLOYMENTS.c.device_pdi.in_(some))
-        ):
-            pdi = Pdi(row.device_pdi)
-            deployments[pdi] = Deployment(pdi, license_of(row), region_from_json(row.region))
-        query = select(DEVICES)
-        for row in connection.execute(query.where(DEVICES.c.pdi.in_(some), DEVICES.c.last_report_at.is_not(None))):
-            last[Pdi(row.pdi)] = state_of(row)
-    return deployments, last
 
 
 def load_chains(connection: Connection, chain_ids: Collection[ChainId]) -> dict[ChainId, tuple[bytes, ...]]:
@@ -57,9 +44,13 @@ def load_chains(connection: Connection, chain_ids: Collection[ChainId]) -> dict[
 
 
 def licensed_regions(connection: Connection) -> list[tuple[Presence, Region]]:
-    """Return what is to be proven, and of which region, each once, over all deployments on record."""
-    query = select(LICENSES.c.presence, DEPLOYMENTS.c.region).select_from(_DEPLOYED)
-    rows = connection.execute(query.distinct().order_by(LICENSES.c.presence, DEPLOYMENTS.c.region))
+    """Return what is to be proven, and of which region, each once, over all deployments in force."""
+    used = [
+        exists().where(table.c.license_number == SITES.c.license_number, table.c.site_id == SITES.c.site_id)
+        for table in (DEPLOYMENTS, SELECTORS)
+    ]
+    query = select(LICENSES.c.presence, SITES.c.region).select_from(SITES.join(LICENSES)).where(IN_FORCE, or_(*used))
+    rows = connection.execute(query.distinct().order_by(LICENSES.c.presence, SITES.c.region))
     return [(Presence(row.presence), region_from_json(row.region)) for row in rows]
 
 
@@ -116,15 +107,18 @@ def _conditions(chosen: DeviceFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if chosen.standing is not None:
         conditions.append(DEVICES.c.standing == int(chosen.standing))
-    if chosen.license_number is not None:
-        # The empty value chooses the devices that have none, as the record shows them.
-        conditions.append(func.coalesce(DEPLOYMENTS.c.license_number, "") == chosen.license_number)
-    if chosen.licensee is not None:
-        conditions.append(func.coalesce(LICENSES.c.licensee, "") == chosen.licensee)
+    for column, value in (
+        (LICENSES.c.number, chosen.license_number),
+        (LICENSES.c.licensee, chosen.licensee),
+        (SITES.c.site_id, chosen.site_id),
+        (SITES.c.jurisdiction, chosen.jurisdiction),
+    ):
+        if value is not None:
+            conditions.append(_is(column, value))
     if chosen.finding is not None:
         conditions.append(is_open(chosen.finding))
-        if chosen.finding is Reason.LOCATION_UNPROVEN:
-            conditions.append(~is_open(Reason.SILENT))
+        if chosen.finding in SUPPRESSED:
+            conditions.append(~is_any_open(SUPPRESSING))
     if chosen.host_id is not None:
         conditions.append(DEVICES.c.host_id == chosen.host_id)
     if chosen.kind is not None:
@@ -132,8 +126,20 @@ def _conditions(chosen: DeviceFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
+def _is(column: Column[Any], value: str) -> ColumnElement[bool]:
+    # The empty value chooses the devices that have none, as the record shows them.
+    return column == value if value else func.coalesce(column, "") == ""
+
+
 def is_open(reason: Reason) -> ColumnElement[bool]:
     """The device of the enclosing query has this finding open."""
+    return is_any_open([reason])
+
+
+def is_any_open(reasons: Iterable[Reason]) -> ColumnElement[bool]:
+    """The device of the enclosing query has one of these findings open."""
     return exists().where(
-        FINDINGS.c.pdi == DEVICES.c.pdi, FINDINGS.c.reason == int(reason), FINDINGS.c.closed_at.is_(None)
+        FINDINGS.c.pdi == DEVICES.c.pdi,
+        FINDINGS.c.reason.in_(sorted(map(int, reasons))),
+        FINDINGS.c.closed_at.is_(None),
     )

@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
+from server.records.regions import region_from_json
 from server.store.counters import take_numbers
+from server.store.findings import write_findings
 from server.store.fixes import fix_from_json, fix_to_json
 from server.store.framing import micros, moment, pack_place, unpack_place
 from server.store.queries import open_findings
-from server.store.regions import region_from_json
-from server.store.rows import Values, license_of, visible
-from server.store.schema import DEPLOYMENTS, DEVICE_VERDICTS, DEVICES, FINDINGS, LICENSES
+from server.store.rows import IN_FORCE, Values, license_columns, license_of
+from server.store.schema import DEPLOYMENTS, DEVICE_VERDICTS, DEVICES, LICENSES, SITES
+from server.store.states import standing_now
 from server.store.types import LocatedDevice, OpenFinding, Reappraisal
-from verifier.appraise import standing_of
 from verifier.continuity import seen_place
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
@@ -29,19 +30,17 @@ OF_PLACE = frozenset({Reason.OUTSIDE_LICENSED_REGION, Reason.IN_PROHIBITED_DESTI
 """Findings that follow from the fix alone."""
 
 _LOCATED = (
-    select(DEVICES.c.pdi, DEVICES.c.last_attestation, DEVICES.c.last_fix, DEPLOYMENTS, LICENSES)
-    .select_from(DEVICES.join(DEPLOYMENTS, DEPLOYMENTS.c.device_pdi == DEVICES.c.pdi).join(LICENSES))
-    .where(DEVICES.c.kind == int(DeviceKind.GPU), DEVICES.c.last_fix.is_not(None))
+    select(DEVICES.c.pdi, DEVICES.c.last_attestation, DEVICES.c.last_fix, DEPLOYMENTS.c.licensed_at, SITES.c.region)
+    .add_columns(*license_columns())
+    .select_from(DEVICES.join(DEPLOYMENTS, DEPLOYMENTS.c.device_pdi == DEVICES.c.pdi).join(SITES).join(LICENSES))
+    .where(DEVICES.c.kind == int(DeviceKind.GPU), DEVICES.c.last_fix.is_not(None), IN_FORCE)
     .order_by(DEVICES.c.pdi)
 )
 _UPDATE_DEVICE = update(DEVICES).where(DEVICES.c.pdi == bindparam("key"))
-_UPDATE_OPEN_FINDING = update(FINDINGS).where(
-    FINDINGS.c.pdi == bindparam("key"), FINDINGS.c.reason == bindparam("key_reason"), FINDINGS.c.closed_at.is_(None)
-)
 
 
 def load_located(connection: Connection, after: Pdi | None, limit: int) -> list[LocatedDevice]:
-    """Return up to `limit` deployed GPUs that have a fix, behind `after`, in the order of PDIs."""
+    """Return up to `limit` GPUs that are deployed in force and have a fix, behind `after`, in the order of PDIs."""
     query = _LOCATED.limit(limit)
     if after is not None:
         query = query.where(DEVICES.c.pdi > after)
@@ -49,11 +48,13 @@ def load_located(connection: Connection, after: Pdi | None, limit: int) -> list[
 
 
 def _located(row: Row[Any]) -> LocatedDevice:
+    held = license_of(row)
     return LocatedDevice(
         Pdi(row.pdi),
         Challenge(row.last_attestation),
         fix_from_json(row.last_fix),
-        license_of(row).presence,
+        held.presence,
+        held.assurance,
         region_from_json(row.region),
     )
 
@@ -76,13 +77,13 @@ def reappraise(connection: Connection, given: Sequence[Reappraisal], now: dateti
         if terms is None or _located(terms) != again.device:
             continue  # its license or deployment was changed since it was read
         standing = _rewrite_findings(connection, again, now)
-        shown = standing_of((found.finding for found in visible(standing)), deployed=True)
+        stands = standing_now(row.kind, standing, deployed=True, activated=row.activated_at is not None)
         values: Values = {
             "key": pdi,
             "last_fix": None if again.fix is None else fix_to_json(again.fix),
-            "last_proof_at": _last_proof(connection, again, row),
+            "last_proof_at": _last_proof(connection, again, row, terms.licensed_at),
             "place": _place(again.fix, row),
-            "standing": int(shown),
+            "standing": None if stands is None else int(stands),
             "change_number": take_numbers(connection, "changes", 1)[0],
         }
         connection.execute(_UPDATE_DEVICE, values)
@@ -96,18 +97,23 @@ def _rewrite_findings(connection: Connection, again: Reappraisal, now: datetime)
     before = open_findings(connection, [pdi]).get(pdi, [])
     standing = {found.finding.reason: found for found in before}
     new = {found.reason: found for found in again.findings}
-    for reason in OF_PLACE & standing.keys() - new.keys():
+    # A proof is one, even one that shows only without the landmark (docs/protocol.md AP7).
+    gone = OF_PLACE | ({Reason.PRESENCE_OVERDUE} if again.proven else set())
+    opened: list[Values] = []
+    closed: list[Values] = []
+    told: list[Values] = []
+    for reason in sorted(gone & standing.keys() - new.keys()):
         end = max(micros(now), micros(standing.pop(reason).opened_at))
-        connection.execute(_UPDATE_OPEN_FINDING, {"key": pdi, "key_reason": int(reason), "closed_at": end})
+        closed.append({"key": pdi, "key_reason": int(reason), "end": end})
     for reason, found in new.items():
-        values: Values = {"severity": int(found.severity), "detail": found.detail}
         stands = standing.get(reason)
-        if stands is not None:
-            connection.execute(_UPDATE_OPEN_FINDING, {"key": pdi, "key_reason": int(reason), **values})
-        else:
-            row = {"pdi": pdi, "reason": int(reason), "opened_at": micros(now), "closed_at": None, **values}
-            connection.execute(insert(FINDINGS), row)
+        if stands is None:
+            values: Values = {"severity": int(found.severity), "detail": found.detail}
+            opened.append({"pdi": pdi, "reason": int(reason), "opened_at": micros(now), "closed_at": None, **values})
+        elif stands.finding.detail != found.detail:
+            told.append({"key": pdi, "key_reason": int(reason), "told": found.detail})
         standing[reason] = OpenFinding(found, now if stands is None else stands.opened_at)
+    write_findings(connection, opened=opened, closed=closed, told=told)
     return list(standing.values())
 
 
@@ -120,8 +126,8 @@ def _place(fix: Fix | None, row: Row[Any]) -> bytes | None:
     return None if left is None else pack_place(left)
 
 
-def _last_proof(connection: Connection, again: Reappraisal, row: Row[Any]) -> int | None:
-    """Return when presence was last proven: by this fix, or else by a report before it."""
+def _last_proof(connection: Connection, again: Reappraisal, row: Row[Any], licensed_at: int) -> int | None:
+    """Return when presence was last proven: by this fix, or else by a report before it under the same deployment."""
     last_report_at: int = row.last_report_at
     last_proof_at: int | None = row.last_proof_at
     if again.proven:
@@ -131,6 +137,7 @@ def _last_proof(connection: Connection, again: Reappraisal, row: Row[Any]) -> in
     proofs = select(func.max(DEVICE_VERDICTS.c.received_at)).where(
         DEVICE_VERDICTS.c.pdi == again.device.pdi,
         DEVICE_VERDICTS.c.presence_proven,
+        DEVICE_VERDICTS.c.received_at >= licensed_at,
         DEVICE_VERDICTS.c.challenge != again.device.last_attestation,
     )
     before: int | None = connection.execute(proofs).scalar()

@@ -1,19 +1,21 @@
-"""Rows to values and back, for everything but landmarks. One place that knows which column holds what."""
+"""Rows to values and back, for devices and what licenses them. One place that knows which column holds what."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Row
+from sqlalchemy import Column, ColumnElement, Row
 
+from server.records.regions import region_from_json
 from server.store.fixes import fix_from_json
 from server.store.framing import micros, moment, optional_moment
-from server.store.regions import region_from_json
+from server.store.schema import LICENSES
 from server.store.types import DeviceRecord, OpenFinding
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
-from verifier.license import License, Presence
+from verifier.license import License, LicenseState, Presence
+from verifier.place.answers import Assurance
 from verifier.units import Challenge, DeviceKeyId, Pdi
 from verifier.verdict import Finding, Severity, Standing
 
@@ -34,11 +36,35 @@ def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
         yield chunk
 
 
-LICENSE_COLUMNS = ("licensee", "valid_from", "valid_until", "presence", "cadence_us", "grace_us")
+IN_FORCE: ColumnElement[bool] = LICENSES.c.state != int(LicenseState.DRAFT)
+"""A draft licenses nothing; whatever became of it later is a duty (docs/protocol.md RC3)."""
+
+TERMS = (
+    "licensee",
+    "valid_from",
+    "valid_until",
+    "presence",
+    "cadence_us",
+    "grace_us",
+    "state",
+    "tolerated_domains",
+    "assurance",
+    "surprises_per_day",
+)
+"""Columns of `licenses` that hold what the verifier reads, the number and the revision apart."""
 
 
-def license_values(held: License) -> Values:
-    """Return the columns that a license's record sets, in the order of LICENSE_COLUMNS."""
+def license_columns() -> list[ColumnElement[Any] | Column[Any]]:
+    """What a query selects for `license_of`. Labeled, since other tables of a join have a revision too."""
+    return [
+        LICENSES.c.number.label("terms_number"),
+        LICENSES.c.revision.label("terms_revision"),
+        *(LICENSES.c[name] for name in TERMS),
+    ]
+
+
+def terms_values(held: License) -> Values:
+    """Return the columns that a license's terms set, in the order of TERMS."""
     return {
         "licensee": held.licensee,
         "valid_from": micros(held.valid_from),
@@ -46,20 +72,28 @@ def license_values(held: License) -> Values:
         "presence": int(held.presence),
         "cadence_us": held.cadence // MICROSECOND,
         "grace_us": held.grace // MICROSECOND,
+        "state": int(held.state),
+        "tolerated_domains": held.tolerated_domains,
+        "assurance": int(held.assurance),
+        "surprises_per_day": held.surprises_per_day,
     }
 
 
 def license_of(row: Row[Any]) -> License:
-    """Read a license from a row that holds its columns."""
+    """Read a license from a row that holds `license_columns`."""
     return License(
-        number=row.number,
+        number=row.terms_number,
         licensee=row.licensee,
         valid_from=moment(row.valid_from),
         valid_until=moment(row.valid_until),
         presence=Presence(row.presence),
         cadence=row.cadence_us * MICROSECOND,
         grace=row.grace_us * MICROSECOND,
-        revision=row.revision,
+        revision=row.terms_revision,
+        state=LicenseState(row.state),
+        tolerated_domains=row.tolerated_domains,
+        assurance=Assurance(row.assurance),
+        surprises_per_day=row.surprises_per_day,
     )
 
 
@@ -68,20 +102,21 @@ def finding_of(row: Row[Any]) -> OpenFinding:
     return OpenFinding(Finding(Reason(row.reason), Severity(row.severity), row.detail), moment(row.opened_at))
 
 
-def visible(findings: Iterable[OpenFinding]) -> tuple[OpenFinding, ...]:
-    """Return what a reader sees of a device's open findings, worst first.
+SUPPRESSING = frozenset({Reason.OUTSIDE_LICENSED_REGION, Reason.IN_PROHIBITED_DESTINATION, Reason.SILENT})
+SUPPRESSED = frozenset({Reason.LOCATION_UNPROVEN, Reason.PRESENCE_OVERDUE})
+"""While one of the first is open, the second follow from it and are not told besides (docs/protocol.md AP7)."""
 
-    While a device is silent, that its place is unproven follows from it and is not told besides
-    (docs/protocol.md AP5).
-    """
+
+def visible(findings: Iterable[OpenFinding]) -> tuple[OpenFinding, ...]:
+    """Return what a reader sees of a device's open findings, worst first."""
     standing = list(findings)
-    if any(stands.finding.reason is Reason.SILENT for stands in standing):
-        standing = [stands for stands in standing if stands.finding.reason is not Reason.LOCATION_UNPROVEN]
+    if any(stands.finding.reason in SUPPRESSING for stands in standing):
+        standing = [stands for stands in standing if stands.finding.reason not in SUPPRESSED]
     return tuple(sorted(standing, key=lambda stands: (-stands.finding.severity, stands.finding.reason)))
 
 
 def device_of(row: Row[Any], findings: Sequence[OpenFinding]) -> DeviceRecord:
-    """Read a device from a row of the query in queries.py, which joins its deployment and license."""
+    """Read a device from a row of the query in queries.py, which joins its deployment in force."""
     deployed = row.license_number is not None
     return DeviceRecord(
         pdi=Pdi(row.pdi),
@@ -93,6 +128,9 @@ def device_of(row: Row[Any], findings: Sequence[OpenFinding]) -> DeviceRecord:
         standing=None if row.standing is None else Standing(row.standing),
         license_number=row.license_number if deployed else "",
         licensee=row.licensee if deployed else "",
+        site_id=row.site_id if deployed else "",
+        site_title=row.site_title if deployed else "",
+        jurisdiction=row.jurisdiction if deployed else "",
         region=region_from_json(row.region) if deployed else None,
         last_report_at=optional_moment(row.last_report_at),
         last_proof_at=optional_moment(row.last_proof_at),

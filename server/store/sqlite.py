@@ -134,6 +134,10 @@ FIRST_META = {
     "changes": 0,
     "records": 0,
     "audits": 0,
+    "findings": 0,
+    "proposals": 0,
+    "cases": 0,
+    "cased": 0,
     "audited_at": 0,
     "audit_basis": 0,
 }

@@ -1,5 +1,6 @@
-"""The last accepted state of a device, to and from the columns of `devices`. Exact both ways: a commit compares it."""
+"""A device's row: the last accepted state, exact both ways since a commit compares it, and how the device stands."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Row
@@ -14,8 +15,12 @@ from server.store.framing import (
     unpack_pdis,
     unpack_place,
 )
-from server.store.rows import Values
+from server.store.rows import Values, visible
+from server.store.types import OpenFinding
+from verifier.appraise import standing_of
 from verifier.continuity import DeviceState, SignedCounters
+from verifier.evidence.chain import DeviceKind
+from verifier.verdict import Standing
 
 
 def state_columns(state: DeviceState) -> Values:
@@ -39,3 +44,21 @@ def state_of(row: Row[Any]) -> DeviceState:
         highest = SignedCounters(unpack_counters(row.counters), *span)
     place = None if row.place is None else unpack_place(row.place)
     return DeviceState(highest, unpack_pdis(row.board or b""), row.unseated, place)
+
+
+def standing_now(
+    kind: int | None, findings: Iterable[OpenFinding], *, deployed: bool, activated: bool
+) -> Standing | None:
+    """Return how a device stands (docs/protocol.md AP4); None for a switch, which is a witness.
+
+    Args:
+        kind: As in `devices`; None for a device that never reported, which is a GPU until it shows otherwise.
+        findings: All that is open.
+        deployed: It has a deployment in force.
+        activated: It has reported since.
+    """
+    if kind == int(DeviceKind.SWITCH):
+        return None
+    stands = standing_of((found.finding for found in visible(findings)), deployed=deployed)
+    # Nothing was appraised under its license yet.
+    return Standing.UNPROVEN if stands is Standing.COMPLIANT and not activated else stands

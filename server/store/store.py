@@ -13,10 +13,13 @@ from typing import Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from server.store import audits, landmarks, queries, reappraisals, records, silence, sqlite
+from server.store import audits, imports, inputs, landmarks, queries, reappraisals, sqlite
+from server.store.case_door import CaseDoor
 from server.store.commits import commit_records
 from server.store.counters import read_counter
 from server.store.errors import StoreUnavailableError
+from server.store.record_door import RecordDoor
+from server.store.screening_door import ScreeningDoor
 from server.store.types import (
     AttestationRecord,
     AuditInputs,
@@ -26,20 +29,24 @@ from server.store.types import (
     DevicePage,
     DeviceRecord,
     ImportCounts,
+    ImportOutcome,
+    ImportRow,
     LandmarkPage,
     LandmarkRecord,
+    LoadedInputs,
     LocatedDevice,
     ProvenRange,
     Reappraisal,
     Unwritten,
 )
+from server.store.uptime import LONGEST_PAUSE, Beats
+from server.store.watch_door import WatchDoor
 from server.store.writer import Writer
-from verifier.continuity import DeviceState
-from verifier.license import Deployment, Presence
+from verifier.license import Deployment, LicenseState, Presence
 from verifier.place.audit import Distrust
 from verifier.place.landmarks import Landmark
 from verifier.place.regions import Region
-from verifier.units import ChainId, LandmarkId, Pdi
+from verifier.units import ChainId, DeviceKeyId, LandmarkId, Pdi
 
 READERS = 4
 """Reader threads. Reads are short and SQLite's are CPU-bound; more threads than this only fight for the interpreter."""
@@ -47,19 +54,37 @@ READERS = 4
 Result = TypeVar("Result")
 
 
+class _UndoneError(Exception):
+    """Takes back what an import wrote that one person may not write alone."""
+
+    def __init__(self, outcome: ImportOutcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
 class Store:
-    """One SQLite file. Open it with `Store.open`, close it with `close`; both from the event loop that uses it."""
+    """One SQLite file. Open it with `Store.open`, close it with `close`; both from the event loop that uses it.
+
+    Attributes:
+        records: What is on record (docs/protocol.md §14).
+        watch: What time and the records alone bring (docs/protocol.md §15).
+        screening: Parties against the list in force (docs/screening.md).
+    """
 
     def __init__(self, writing: Engine, reading: Engine) -> None:
         self._writing = writing
         self._reading = reading
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._writer = Writer(writing, commit_records, self._note_outage)
-        self._beats = silence.Beats()
+        self._beats = Beats()
         self._had_outage = False  # the writer thread's own, as the beats are
         self._turned_away = False
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
+        self.records = RecordDoor(self._read, self._write)
+        self.cases = CaseDoor(self._read, self._write)
+        self.watch = WatchDoor(self._read, self._write)
+        self.screening = ScreeningDoor(self._read, self._write)
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -89,9 +114,14 @@ class Store:
 
     # What the intake needs.
 
-    async def load_inputs(self, pdis: Collection[Pdi]) -> tuple[dict[Pdi, Deployment], dict[Pdi, DeviceState]]:
-        """Return deployments and last accepted states of these devices; one that has none is missing."""
-        return await self._read(lambda connection: queries.load_inputs(connection, pdis))
+    async def load_inputs(
+        self, pdis: Collection[Pdi], as_of: int, key_ids: Collection[DeviceKeyId] = ()
+    ) -> LoadedInputs:
+        """Return what stood when the number of the records was `as_of` (docs/protocol.md RC6).
+
+        The devices are looked up as switches of deployments by board too, and `key_ids` in deployments by key.
+        """
+        return await self._read(lambda connection: inputs.load_inputs(connection, pdis, as_of, key_ids))
 
     async def load_chains(self, chain_ids: Collection[ChainId]) -> dict[ChainId, tuple[bytes, ...]]:
         """Return the chains that are kept, DER certificates leaf first."""
@@ -110,11 +140,11 @@ class Store:
         return await self._read(landmarks.load_landmarks)
 
     async def records_number(self) -> int:
-        """Return a number that grows with each change of a license, deployment or landmark, by any process.
+        """Return a number that grows with each write of records, landmarks among them, by any process.
 
         That a landmark becomes distrusted, or ceases to be, is such a change.
         """
-        return await self._read(records.records_number)
+        return await self._read(lambda connection: read_counter(connection, "records"))
 
     async def audits_number(self) -> int:
         """Return a number that grows with each range between landmarks, by any process."""
@@ -147,21 +177,43 @@ class Store:
     # What officers need.
 
     async def import_deployments(
-        self, rows: Iterable[Deployment], now: datetime, *, validate_only: bool = False
-    ) -> ImportCounts:
-        """Import deployments and their licenses: all or none, in one transaction. Revisions in `rows` are ignored.
+        self,
+        rows: Iterable[ImportRow | Deployment],
+        now: datetime,
+        *,
+        by: str,
+        reason: str,
+        state: LicenseState = LicenseState.DRAFT,
+        validate_only: bool = False,
+    ) -> ImportOutcome:
+        """Import deployments and what they name: all or none, in one transaction. Revisions in `rows` are ignored.
 
         `rows` is consumed in a store thread and may be a generator over a file; rows in the order of PDIs are fastest.
+        New licenses get the state. As drafts they are one person's import: when it touches a license in force, nothing
+        is written and the outcome says so (docs/protocol.md RC4). In any other state two people have agreed already.
 
         Raises:
-            RecordConflictError: Rows contradict each other.
+            RecordConflictError: Rows contradict each other or what stands.
         """
+
+        def run(connection: Connection) -> ImportOutcome:
+            alone = state is LicenseState.DRAFT
+            outcome = imports.import_deployments(
+                connection, rows, by, reason, now, change_id=None, write=not validate_only, state=state, alone=alone
+            )
+            if alone and outcome.touches_force and not validate_only:
+                raise _UndoneError(outcome)
+            return outcome
+
         if validate_only:
-            return await self._read(lambda connection: records.import_deployments(connection, rows, now, write=False))
-        return await self._write(lambda connection: records.import_deployments(connection, rows, now, write=True))
+            return await self._read(run)
+        try:
+            return await self._write(run)
+        except _UndoneError as undone:
+            return undone.outcome
 
     async def licensed_regions(self) -> list[tuple[Presence, Region]]:
-        """Return what is to be proven, and of which region, each once, over all deployments on record."""
+        """Return what is to be proven, and of which region, each once, over all deployments in force."""
         return await self._read(queries.licensed_regions)
 
     async def import_landmarks(
@@ -193,16 +245,6 @@ class Store:
         return await self._read(queries.change_number)
 
     # What the desk needs.
-
-    async def sweep_silent(self, now: datetime) -> tuple[Pdi, ...]:
-        """Open SILENT for deployed GPUs whose cadence + grace is over, and return them.
-
-        Only time in which the service was demonstrably up counts (`mark_alive`). Closes nothing.
-        """
-        # The look needs no lock; only a find takes the writer's turn, and looks again there.
-        if not await self._read(lambda connection: silence.find_overdue(connection, now)):
-            return ()
-        return await self._write(lambda connection: silence.open_silent(connection, now))
 
     async def has_audit_news(self) -> bool:
         """Whether ranges or records came that no landmark audit has looked at."""
@@ -236,7 +278,7 @@ class Store:
         """
         return await self._write(lambda connection: reappraisals.reappraise(connection, given, now))
 
-    async def mark_alive(self, node: str, now: datetime, *, longest_pause: timedelta = silence.LONGEST_PAUSE) -> None:
+    async def mark_alive(self, node: str, now: datetime, *, longest_pause: timedelta = LONGEST_PAUSE) -> None:
         """Record that the service of this node is up now.
 
         The time since the mark before counts as uptime, unless this is the process's first, the pause was longer, or a

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from server.records.values import LicenseRecord, Selector
 from verifier.continuity import DeviceState
 from verifier.errors import Reason
 from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
 from verifier.evidence.chain import DeviceKind
-from verifier.license import Presence
+from verifier.license import Adoption, Deployment, Presence
+from verifier.place.answers import Assurance
 from verifier.place.audit import Distrust, PairRange
 from verifier.place.fix import Fix
 from verifier.place.landmarks import Landmark
@@ -32,6 +34,7 @@ class AttestationRecord:
         licensee: Licensee of that agent, from its certificate.
         new_chains: Chains to keep, DER certificates leaf first; those that are kept already are ignored.
         based_on: Last accepted states that the verdict compared with; a device that is missing had none.
+        as_of: Number of the records that the verdict was made under (docs/protocol.md RC6); None: those that stand.
     """
 
     verdict: Verdict
@@ -42,6 +45,23 @@ class AttestationRecord:
     licensee: str
     new_chains: Mapping[ChainId, Sequence[bytes]] = field(default_factory=dict)
     based_on: Mapping[Pdi, DeviceState] = field(default_factory=dict)
+    as_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedInputs:
+    """What a verification needs of the records and of what was accepted before.
+
+    Attributes:
+        deployments: In force; a device without one is missing.
+        last: Last accepted states; a device that never reported is missing.
+        adoptions: Deployments by device key or board that are in force, by device key id or PDI of the switch
+            (docs/protocol.md RC8).
+    """
+
+    deployments: Mapping[Pdi, Deployment] = field(default_factory=dict)
+    last: Mapping[Pdi, DeviceState] = field(default_factory=dict)
+    adoptions: Mapping[bytes, Adoption] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +101,12 @@ class DeviceRecord:
         firmware: Name of its reference values, empty when unknown.
         host_id: The host that last reported it, as the host tells it.
         standing: None for a switch.
-        license_number: Empty when no deployment names it; so is `licensee`.
+        license_number: Empty without a deployment in force; so are `licensee` and all that is said of its site.
         licensee: Who holds that license.
-        region: Where the license says it may be; None without a deployment.
+        site_id: The site, by its id in the license.
+        site_title: And by its name for people.
+        jurisdiction: Country whose officers may see it; empty: those of the home authority alone.
+        region: Where the license says it may be; None without a deployment in force.
         last_report_at: Arrival of the last verified report.
         last_proof_at: Arrival of the last report in which its presence was proven, None when it never was.
         last_fix: What the last report's ranges showed.
@@ -101,6 +124,9 @@ class DeviceRecord:
     standing: Standing | None
     license_number: str
     licensee: str
+    site_id: str
+    site_title: str
+    jurisdiction: str
     region: Region | None
     last_report_at: datetime | None
     last_proof_at: datetime | None
@@ -120,6 +146,8 @@ class DeviceFilter:
     finding: Reason | None = None
     host_id: str | None = None
     kind: DeviceKind | None = None
+    site_id: str | None = None
+    jurisdiction: str | None = None
 
     def matches(self, device: DeviceRecord) -> bool:
         """Say whether the device is among those that the same filter selects in a query."""
@@ -130,6 +158,8 @@ class DeviceFilter:
             and (self.finding is None or any(stands.finding.reason is self.finding for stands in device.findings))
             and (self.host_id is None or device.host_id == self.host_id)
             and (self.kind is None or device.kind is self.kind)
+            and (self.site_id is None or device.site_id == self.site_id)
+            and (self.jurisdiction is None or device.jurisdiction == self.jurisdiction)
         )
 
 
@@ -273,6 +303,7 @@ class LocatedDevice:
         last_attestation: The attestation that the fix is from.
         fix: As it stands.
         presence: The question that its license counts.
+        assurance: The least assurance of ranges that count.
         region: Where it may be.
     """
 
@@ -280,6 +311,7 @@ class LocatedDevice:
     last_attestation: Challenge
     fix: Fix
     presence: Presence
+    assurance: Assurance
     region: Region
 
 
@@ -307,3 +339,51 @@ class ImportCounts:
     created: int
     updated: int
     unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportShipment:
+    """The shipment that a row names."""
+
+    shipment_id: str
+    shipped_at: datetime
+    activation_by: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """One row of a deployment file.
+
+    Attributes:
+        selector: Which devices.
+        license: Its terms, ECCN and quantity. State, parties and revision are not the file's to say; an empty ECCN and
+            no quantity leave what stands.
+        site_title: Name of the site for people; empty: made from the region.
+        region: Where the site is.
+        jurisdiction: Of a site that is new; None: that of a region of one country, else none.
+        shipment: What brings them; None leaves what stands.
+    """
+
+    selector: Selector
+    license: LicenseRecord
+    site_title: str
+    region: Region
+    jurisdiction: str | None = None
+    shipment: ImportShipment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOutcome:
+    """What an import came to, or would.
+
+    Attributes:
+        counts: Of deployments.
+        touches_force: It changes something of a license in force, which takes two people (docs/protocol.md RC4).
+        licensees: Whom it concerns, sorted.
+        summary: In a few lines, for who is to approve it.
+    """
+
+    counts: ImportCounts
+    touches_force: bool
+    licensees: tuple[str, ...]
+    summary: tuple[str, ...]

@@ -13,6 +13,7 @@ from typing import Any, Self
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from trigpoint.v1 import (
+    change_pb2,
     device_pb2,
     landmark_pb2,
     landmark_pb2_grpc,
@@ -197,7 +198,9 @@ class FakeServices(licensing_pb2_grpc.LicensingServiceServicer, landmark_pb2_grp
     ) -> landmark_pb2.ImportLandmarksResponse:
         await self._deny(context)
         self.landmark_requests.append(request)
-        return landmark_pb2.ImportLandmarksResponse(created_count=len(request.landmarks))
+        summary = [f"{landmark.name}: new" for landmark in request.landmarks]
+        waits = change_pb2.Change(name="changes/7", state=change_pb2.CHANGE_STATE_OPEN, summary=summary)
+        return landmark_pb2.ImportLandmarksResponse(created_count=len(request.landmarks), change=waits)
 
     async def Prove(
         self, request_iterator: AsyncIterator[landmark_pb2.ProveRequest], context: Context

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from rich.console import Console
-from trigpoint.v1 import licensing_pb2
+from trigpoint.v1 import change_pb2, licensing_pb2
 from typer.testing import Result
 
 from console import render
@@ -54,6 +54,28 @@ def test_row_errors_are_a_numbered_table(services: FakeServices, trigpoint: Trig
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "1,200 errors, the first 2 shown; nothing was imported" in " ".join(result.stderr.split())
     assert services.uploads[0][0].options.format == licensing_pb2.IMPORT_FORMAT_JSON
+
+
+def test_an_import_that_waits_for_a_second_person_says_so_and_warns(
+    services: FakeServices, trigpoint: Trigpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.json").write_text("[]")
+    services.import_response = licensing_pb2.ImportDeploymentsResponse(
+        row_count=3,
+        created_count=2,
+        unchanged_count=1,
+        change=change_pb2.Change(name="changes/12", state=change_pb2.CHANGE_STATE_OPEN, summary=["licenses/D1: 2 new"]),
+        warnings=[licensing_pb2.ImportRowError(row=2, field="country", value="CN", message="is a prohibited one")],
+    )
+    result = trigpoint("deployment", "import", str(tmp_path / "rows.json"), "--reason", "phase two")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "3 rows: 2 would be created, 0 would be updated, 1 unchanged",
+        "  licenses/D1: 2 new",
+        "Change 12 waits for a second person: trigpoint change approve 12",
+    ]
+    assert result.stderr == "note: row 2: country CN: is a prohibited one\n"
+    assert services.uploads[0][0].options.reason == "phase two"
 
 
 def letters(text: str) -> Counter[str]:
@@ -149,7 +171,10 @@ def test_landmarks_of_several_files_go_out_together(
     two.write_text(json.dumps([GOOD | {"id": "sg-3"}, GOOD | {"id": "sg-4"}]))
     result = trigpoint("landmark", "import", str(one), str(two))
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.startswith("4 landmarks: 4 created")
+    said, *summary, waits = result.stdout.splitlines()
+    assert said == "4 landmarks: 4 would be created, 0 would be updated, 0 unchanged"
+    assert summary == [f"  landmarks/sg-{number}: new" for number in (1, 2, 3, 4)]
+    assert waits == "Change 7 waits for a second person: trigpoint change approve 7"
     (request,) = services.landmark_requests
     assert [sent.name[-1] for sent in request.landmarks] == list("1234")
     for index, told in (

@@ -21,6 +21,7 @@ from firmware_stubs.ca import DeviceCA
 from firmware_stubs.device import Device
 from firmware_stubs.firmware import GPU_CURRENT
 from tests.durability.servers import ServerProcess
+from tests.two_people import put_in_force
 from verifier.evidence.chain import chain_id
 
 LICENSEE = "Example Cloud"
@@ -210,7 +211,7 @@ async def run_load(server: ServerProcess, hosts: Sequence[Host], per_stream: int
 
 
 async def import_deployments(server: ServerProcess, hosts: Sequence[Host], cadence_s: int, grace_s: int) -> None:
-    """License every GPU of the hosts, as an officer would."""
+    """License every GPU of the hosts, as two people would."""
     row = {
         "license_number": "L-1",
         "licensee": LICENSEE,
@@ -229,7 +230,8 @@ async def import_deployments(server: ServerProcess, hosts: Sequence[Host], caden
     )
     async with server.channel() as channel:
         response = await licensing_pb2_grpc.LicensingServiceStub(channel).ImportDeployments(iter(requests))
-    assert not response.errors
+        assert not response.errors
+        await put_in_force(channel)
     assert response.created_count == len(rows)
 
 

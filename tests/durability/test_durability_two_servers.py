@@ -10,6 +10,7 @@ from trigpoint.v1 import landmark_pb2, landmark_pb2_grpc, reason_pb2
 from tests.durability import ledger, load
 from tests.durability.load import Account
 from tests.durability.servers import Nursery, ServerProcess, make_materials, write_config
+from tests.two_people import approve_all
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -89,4 +90,5 @@ async def _import_landmark(server: ServerProcess) -> None:
     async with server.channel() as channel:
         stub = landmark_pb2_grpc.LandmarkServiceStub(channel)
         response = await stub.ImportLandmarks(landmark_pb2.ImportLandmarksRequest(landmarks=[landmark]))
+        await approve_all(channel)
     assert response.created_count == 1

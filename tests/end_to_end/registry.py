@@ -84,6 +84,7 @@ async def _import(stage: Stage, records: list[dict[str, Any]]) -> None:
         request = landmark_pb2.ImportLandmarksRequest(landmarks=landmarks)
         response = await landmark_pb2_grpc.LandmarkServiceStub(channel).ImportLandmarks(request)
     assert response.updated_count == len(records)
+    await stage.approve_all()
 
 
 def _id(record: Mapping[str, Any]) -> str:

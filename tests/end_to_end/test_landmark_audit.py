@@ -77,6 +77,12 @@ class World:
         """Run the officers' command."""
         return await run("trigpoint", "--config", self.folder / "officer.toml", *arguments)
 
+    async def register(self, file: Path) -> None:
+        """Import landmarks as an officer, and approve that as another."""
+        change = json.loads(await self.officer("landmark", "import", file, "--json"))["change"]
+        number = change["name"].removeprefix("changes/")
+        await run("trigpoint", "--config", self.folder / "approver.toml", "change", "approve", number)
+
     async def audits(self) -> dict[str, dict[str, Any]]:
         """What the newest audit says, by landmark."""
         printed = json.loads(await self.officer("landmark", "audit", "--json"))
@@ -95,15 +101,16 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def build(folder: Path, processes: Processes) -> World:
     pki = folder / "pki"
     await asyncio.gather(run("trigpoint-emulator", "init", folder / "vendor"), run("trigpoint-server", "init", pki))
-    await run("trigpoint-server", "issue", pki, "officer", "officer")
+    for role in ("officer", "approver"):
+        await run("trigpoint-server", "issue", pki, role, role)
     for name in PLACES:
         await run("trigpoint-server", "issue", pki, "landmark", name)
     ticket_key = (await run("trigpoint-server", "ticket-key", pki)).strip()
     (folder / "server.toml").write_text(_SERVER_TOML)
     server = await processes.start("server", "trigpoint-server", "serve", "--config", folder / "server.toml")
-    (folder / "officer.toml").write_text(
-        f'server = "{server.ready["address"]}"\nca = "pki/ca.pem"\ncert = "pki/officer.pem"\nkey = "pki/officer.key"\n'
-    )
+    for role in ("officer", "approver"):
+        lines = (f'server = "{server.ready["address"]}"', 'ca = "pki/ca.pem"', f'cert = "pki/{role}.pem"')
+        (folder / f"{role}.toml").write_text("\n".join((*lines, f'key = "pki/{role}.key"', "")))
     records = []
     for name, (latitude, longitude) in PLACES.items():
         public_key = create_key(folder / f"{name}.key").public_key.hex()
@@ -125,7 +132,7 @@ async def build(folder: Path, processes: Processes) -> World:
         )
     (folder / "landmarks.json").write_text(json.dumps(records))
     world = World(folder, server.ready["http"])
-    await world.officer("landmark", "import", folder / "landmarks.json")
+    await world.register(folder / "landmarks.json")
     return world
 
 
@@ -165,7 +172,7 @@ async def test_landmarks_come_to_count_and_the_one_that_lies_is_found(world: Wor
     corrected = {"latitude": 1.37, "longitude": 103.95, "country": "SG"}
     records = [{**record, **corrected} for record in records if record["id"] == LIAR]
     (world.folder / "corrected.json").write_text(json.dumps(records))
-    await world.officer("landmark", "import", world.folder / "corrected.json")
+    await world.register(world.folder / "corrected.json")
     async with asyncio.timeout(WITHIN_S):
         while not (await world.audits())[LIAR]["counts"]:  # noqa: ASYNC110 - another process decides
             await asyncio.sleep(0.5)

@@ -6,6 +6,7 @@ Each door names good inputs to begin from. `python -m tests.fuzz DOOR` runs one.
 """
 
 import functools
+import io
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,7 +27,10 @@ from landmark import datagrams as landmark_datagrams
 from landmark.errors import MalformedDatagramError, RefusedError
 from landmark.errors import NotDeterministicError as LandmarkNotDeterministicError
 from landmark.statements import verify_ticket
+from server.records.names_alike import NameIndex
+from server.rpc.screening_file import MAX_LISTED_ERRORS, list_entries, read_list
 from tests.conformance.vectors import AUTHENTIC, load
+from tests.screening.list_file import ROWS, file_of
 from tests.vectors.builder import (
     GPU,
     OID_COMPOSITE,
@@ -279,6 +283,20 @@ def fuzz_trust_roots(data: bytes) -> None:
         assert TrustRoots.parse([data]).certificates
 
 
+# server/
+
+
+def fuzz_screening_list(data: bytes) -> None:
+    """server.rpc.screening_file.read_list: errors are told and counted, and a list without any is read again alike."""
+    reading = read_list(io.BytesIO(data))
+    assert reading.error_count == len(reading.errors) or len(reading.errors) == MAX_LISTED_ERRORS
+    if not reading.error_count:
+        entries = list(list_entries(io.BytesIO(data)))
+        assert [entry.entry_id for entry in entries] == [names.entry_id for names in reading.names]
+        assert len(entries) == reading.entry_count > 0
+        assert NameIndex(reading.names).name_count <= reading.name_count
+
+
 # landmark/
 
 
@@ -387,6 +405,10 @@ def _pems() -> list[bytes]:
     return [b"".join(r.public_bytes(Encoding.PEM) for r in roots[:n]) for n in (1, 2)]
 
 
+def _screening_lists() -> list[bytes]:
+    return [file_of(ROWS), file_of(ROWS, ("source", "entity_number", "type", "name", "alt_names"))]
+
+
 def _record_payload() -> bytes:
     parties = {3: _RECORD.operator, 4: _RECORD.hoster}
     place = {5: 100_000_000, 6: -100_000_000, 7: 500}
@@ -454,6 +476,7 @@ DOORS: Final = {
         Door(fuzz_parse_groups, lambda: [_COUNTRY_GROUPS]),
         Door(fuzz_polygon, lambda: [_AREA, _AREAS]),
         Door(fuzz_trust_roots, _pems),
+        Door(fuzz_screening_list, _screening_lists),
         Door(fuzz_landmark_datagram, _datagrams),
         Door(fuzz_landmark_decode, lambda: [_ticket_payload()]),
         Door(fuzz_ticket, lambda: [sign1(_ticket_payload(), "server", aad=TICKET_LABEL)]),

@@ -1,4 +1,4 @@
-"""A server with the two record services on loopback, without access control, and a client's few words for it."""
+"""A server with licensing, landmarks and changes on loopback, where metadata say who calls, and few words for it."""
 
 import asyncio
 import json
@@ -6,17 +6,28 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import grpc
-from trigpoint.v1 import landmark_pb2_grpc, licensing_pb2, licensing_pb2_grpc
+from trigpoint.v1 import change_pb2_grpc, landmark_pb2, landmark_pb2_grpc, licensing_pb2, licensing_pb2_grpc
 
+import geodata
+from server.desk.screening import ScreeningTask
 from server.desk.watch import DeviceWatch
+from server.rpc.access import AccessInterceptor
+from server.rpc.changes import ChangeServicer
+from server.rpc.destinations import Destinations
 from server.rpc.landmarks import LandmarkServicer
 from server.rpc.licensing import LicensingServicer
+from server.rpc.rows import RowRules
 from server.rpc.status import StatusInterceptor
 from server.store import Store
 from server.telemetry import Telemetry
+from tests.two_people import activate, approve_all
+from verifier.place.groups import parse_groups
+from verifier.place.policy import PlacePolicy
+from verifier.place.regions import Atlas
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 COUNTRIES = frozenset({"DE", "SG", "MY", "A:5"})
@@ -28,11 +39,27 @@ COLUMNS = (
 Row = dict[str, object]
 
 
+@cache
+def policy() -> PlacePolicy:
+    """The real borders and groups, read once."""
+    groups = parse_groups(geodata.read_country_groups(), geodata.COUNTRY_GROUPS_VERSION)
+    atlas = Atlas.parse(geodata.read_borders(), geodata.BORDERS_VERSION, groups.members)
+    return PlacePolicy(atlas, groups.prohibited(), groups.version)
+
+
+@cache
+def row_rules() -> RowRules:
+    """What rows are checked against, with few countries."""
+    return RowRules(COUNTRIES, Destinations(policy()))
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     store: Store
+    channel: grpc.aio.Channel
     licensing: "licensing_pb2_grpc.LicensingServiceAsyncStub"
     landmarks: "landmark_pb2_grpc.LandmarkServiceAsyncStub"
+    changes: "change_pb2_grpc.ChangeServiceAsyncStub"
 
     async def send(
         self, content: bytes, file_format: licensing_pb2.ImportFormat.ValueType, *, validate_only: bool = False
@@ -52,6 +79,19 @@ class World:
     ) -> licensing_pb2.ImportDeploymentsResponse:
         """Import rows as JSON."""
         return await self.send(json.dumps(rows).encode(), licensing_pb2.IMPORT_FORMAT_JSON, validate_only=validate_only)
+
+    async def license_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Import rows of new licenses and put these in force."""
+        response = await self.send_rows(rows)
+        assert response.created_count == len(rows), response
+        await activate(self.store, NOW)
+
+    async def register(self, landmarks: Iterable[landmark_pb2.Landmark]) -> landmark_pb2.ImportLandmarksResponse:
+        """Import landmarks, and have what they change approved."""
+        response = await self.landmarks.ImportLandmarks(landmark_pb2.ImportLandmarksRequest(landmarks=landmarks))
+        if response.created_count or response.updated_count:
+            assert [change.name for change in await approve_all(self.channel)] == [response.change.name]
+        return response
 
     async def send_csv(self, *lines: str, header: str = COLUMNS) -> licensing_pb2.ImportDeploymentsResponse:
         """Import lines as CSV."""
@@ -95,12 +135,19 @@ async def _ignore() -> None:
 
 
 @asynccontextmanager
-async def serve(path: Path, clock: Callable[[], datetime] = lambda: NOW) -> AsyncIterator[World]:
+async def serve(
+    path: Path, clock: Callable[[], datetime] = lambda: NOW, rules: RowRules | None = None
+) -> AsyncIterator[World]:
     store = await Store.open(path)
     watch = DeviceWatch(store, poll_every=timedelta(milliseconds=20))
     watching = asyncio.create_task(watch.run())
-    server = grpc.aio.server(interceptors=[StatusInterceptor(Telemetry(), _ignore)])
-    licensing_pb2_grpc.add_LicensingServiceServicer_to_server(LicensingServicer(store, watch, COUNTRIES, clock), server)
+    telemetry, rules = Telemetry(), rules or row_rules()
+    server = grpc.aio.server(interceptors=[StatusInterceptor(telemetry, _ignore), AccessInterceptor(None, telemetry)])
+    screening = ScreeningTask(store.screening, clock)
+    licensing_pb2_grpc.add_LicensingServiceServicer_to_server(
+        LicensingServicer(store, watch, rules, screening, clock), server
+    )
+    change_pb2_grpc.add_ChangeServiceServicer_to_server(ChangeServicer(store, rules, screening, clock), server)
     landmark_pb2_grpc.add_LandmarkServiceServicer_to_server(
         LandmarkServicer(store, TICKET_KEY, COUNTRIES, clock), server
     )
@@ -108,8 +155,13 @@ async def serve(path: Path, clock: Callable[[], datetime] = lambda: NOW) -> Asyn
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            licensing = licensing_pb2_grpc.LicensingServiceStub(channel)
-            yield World(store, licensing, landmark_pb2_grpc.LandmarkServiceStub(channel))
+            yield World(
+                store,
+                channel,
+                licensing_pb2_grpc.LicensingServiceStub(channel),
+                landmark_pb2_grpc.LandmarkServiceStub(channel),
+                change_pb2_grpc.ChangeServiceStub(channel),
+            )
     finally:
         await server.stop(None)
         watching.cancel()

@@ -27,7 +27,7 @@ async def refused(call: object, code: grpc.StatusCode, word: str) -> None:
 
 
 async def test_device_shows_what_is_known(world: World) -> None:
-    await world.send_rows([site_row(1), country_row(2)])
+    await world.license_rows([site_row(1), country_row(2)])
     found = finding(Reason.LOCATION_UNPROVEN, "why")
     reported = record(NOW, [device(1, found, standing=Standing.UNPROVEN, located=fix())])
     await world.store.commit([reported])
@@ -58,7 +58,7 @@ async def test_device_that_is_neither_deployed_nor_seen(world: World) -> None:
 
 
 async def test_pages_cover_the_list_once(world: World) -> None:
-    await world.send_rows([country_row(number) for number in range(1, 8)])
+    await world.license_rows([country_row(number) for number in range(1, 8)])
     seen: list[str] = []
     token = ""
     sizes = [3, 1, 1000]  # the size may change from page to page
@@ -73,13 +73,13 @@ async def test_pages_cover_the_list_once(world: World) -> None:
 
 
 async def test_page_that_ends_the_list_has_no_token(world: World) -> None:
-    await world.send_rows([country_row(number) for number in range(1, 4)])
+    await world.license_rows([country_row(number) for number in range(1, 4)])
     page = await world.licensing.ListDevices(licensing_pb2.ListDevicesRequest(page_size=3))
     assert (len(page.devices), page.next_page_token) == (3, "")
 
 
 async def test_token_belongs_to_its_filter(world: World) -> None:
-    await world.send_rows([country_row(number) for number in range(1, 4)])
+    await world.license_rows([country_row(number) for number in range(1, 4)])
     listing = world.licensing.ListDevices
     request = licensing_pb2.ListDevicesRequest(page_size=1, filter='license = "D2" AND standing = "UNPROVEN"')
     token = (await listing(request)).next_page_token
@@ -152,7 +152,7 @@ async def test_filter_error_is_a_status(world: World) -> None:
 
 
 async def test_watch_shows_what_stands_then_what_changes(world: World) -> None:
-    await world.send_rows([country_row(1), country_row(2)])
+    await world.license_rows([country_row(1), country_row(2)])
     stream = world.licensing.WatchDevices(WATCH(filter='standing = "UNPROVEN"'))
     first = await anext(aiter(stream))
     assert [each.name for each in first.devices] == names([1, 2])
@@ -177,7 +177,7 @@ async def test_watch_begins_with_an_empty_message_where_nothing_matches(world: W
 
 
 async def test_watch_of_many_devices_gives_its_cursor_with_the_last_page(world: World) -> None:
-    await world.send_rows([country_row(number) for number in range(1, 1_102)])
+    await world.license_rows([country_row(number) for number in range(1, 1_102)])
     stream = aiter(world.licensing.WatchDevices(WATCH()))
     pages = [await anext(stream) for _ in range(3)]
     assert [len(page.devices) for page in pages] == [500, 500, 101]
@@ -185,7 +185,7 @@ async def test_watch_of_many_devices_gives_its_cursor_with_the_last_page(world: 
 
 
 async def test_watch_goes_on_after_a_break(world: World) -> None:
-    await world.send_rows([country_row(number) for number in range(1, 4)])
+    await world.license_rows([country_row(number) for number in range(1, 4)])
     cursor = await world.store.change_number()
     await world.store.commit(
         [record(NOW, [device(1, standing=Standing.COMPLIANT), device(2, standing=Standing.UNPROVEN)])]
@@ -211,7 +211,7 @@ async def test_two_servers_on_one_store_see_each_other(world: World, tmp_path: P
         stream = aiter(other.licensing.WatchDevices(WATCH()))
         assert not (await anext(stream)).devices
         waiting = asyncio.ensure_future(anext(stream))
-        await world.send_rows([country_row(1)])
+        await world.license_rows([country_row(1)])
         assert [each.name for each in (await waiting).devices] == names([1])
 
 

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 from trigpoint.v1 import licensing_pb2
 
-from server.rpc.imports import read_file
+from server.records.names import license_name, site_name
+from server.records.values import DeploymentRecord, LicenseRecord, Site
+from server.rpc.imports import FileFormat, read_file
 from server.rpc.rows import COLUMNS, read_row
 from server.store import StoreUnavailableError
 from server.store.staging import Staging
-from tests.licensing.licensing_world import COUNTRIES, NOW, Row, World, country_row, problems, site_row
+from server.store.types import ImportRow
+from tests.licensing.licensing_world import NOW, Row, World, country_row, problems, row_rules, site_row
 from tests.store.store_world import Gate
 from verifier.license import Deployment, Presence
 from verifier.place.regions import Countries, Group, Polygon, SiteDisc
@@ -29,8 +32,18 @@ SITE_DISC = {"site_latitude", "site_longitude", "site_radius_km"}
 
 
 async def deployed(world: World, number: int) -> Deployment | None:
-    pdi = Pdi(number.to_bytes(8, "big"))
-    return (await world.store.load_inputs([pdi]))[0].get(pdi)
+    """What is on record of a device, in force or not."""
+    stored = await world.store.records.get(f"deployments/{number:016x}")
+    if stored is None:
+        return None
+    assert isinstance(stored.record, DeploymentRecord)
+    held = await world.store.records.get(license_name(stored.record.license_number))
+    site = await world.store.records.get(site_name(stored.record.license_number, stored.record.site_id))
+    assert held is not None
+    assert site is not None
+    assert isinstance(held.record, LicenseRecord)
+    assert isinstance(site.record, Site)
+    return Deployment(Pdi(number.to_bytes(8, "big")), held.record.terms, site.record.region)
 
 
 async def test_json_becomes_deployments(world: World) -> None:
@@ -199,6 +212,21 @@ BAD_ROWS: Sequence[tuple[Row, str]] = [
     (site_row(1, grace_s=-1), "grace_s"),
     (site_row(1, colour="red"), "colour"),
     (site_row(1, country=["DE"]), "country"),
+    (site_row(1, device_key_id="ab" * 32), "device_key_id"),
+    (site_row(1, board="4100000000000001", board_devices=8), "board"),
+    (site_row(1, device_pdi=None, device_key_id="ab" * 31), "device_key_id"),
+    (site_row(1, device_pdi=None, board="4100000000000001"), "board_devices"),
+    (site_row(1, device_pdi=None, board="4100000000000001", board_devices=65), "board_devices"),
+    (site_row(1, device_pdi=None, board="4100000000000001", board_devices=0), "board_devices"),
+    (site_row(1, board_devices=8), "board_devices"),
+    (site_row(1, eccn="x" * 33), "eccn"),
+    (site_row(1, license_quantity=0), "license_quantity"),
+    (site_row(1, license_quantity="many"), "license_quantity"),
+    (site_row(1, shipment="s1"), "shipped_on"),
+    (site_row(1, shipped_on="2026-02-01"), "shipment"),
+    (site_row(1, shipment="S 1", shipped_on="2026-02-01", activation_by="2026-03-01"), "shipment"),
+    (site_row(1, shipment="s1", shipped_on="2026-02-02", activation_by="2026-02-01"), "activation_by"),
+    (site_row(1, shipment="s1", shipped_on="2026-02-02", activation_by="9999-12-31"), "activation_by"),
 ]
 
 
@@ -236,10 +264,13 @@ async def test_device_twice_names_both_rows(world: World) -> None:
         ("presence", "outside_prohibited"),
         ("cadence_s", 7200),
         ("grace_s", 0),
+        ("eccn", "4A090.a"),
+        ("license_quantity", 64),
     ],
 )
 async def test_rows_of_one_license_agree(world: World, field: str, value: object) -> None:
-    response = await world.send_rows([site_row(1), country_row(7), site_row(2, **{field: value})])
+    first = site_row(1, eccn="3A090.a", license_quantity=8)
+    response = await world.send_rows([first, country_row(7), site_row(2, **{field: value})])
     assert problems(response) == [(3, field)]
     assert "rows 1 and 3 of license D1" in response.errors[0].message
 
@@ -347,24 +378,24 @@ VALUES = (
 
 @given(st.dictionaries(st.sampled_from(COLUMNS) | st.text(max_size=5), VALUES))
 def test_any_row_is_a_record_or_problems(changes: Row) -> None:
-    read = read_row({**country_row(1), **changes}, COUNTRIES)
-    assert isinstance(read, Deployment) or read
+    read = read_row({**country_row(1), **changes}, row_rules())
+    assert isinstance(read, ImportRow) or read
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-@given(content=st.binary(max_size=200), good=st.booleans(), file_format=st.sampled_from([JSON, CSV]))
+@given(content=st.binary(max_size=200), good=st.booleans(), file_format=st.sampled_from(["json", "csv"]))
 def test_any_bytes_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory,
     content: bytes,
     good: bool,  # noqa: FBT001 - hypothesis passes it by name
-    file_format: licensing_pb2.ImportFormat.ValueType,
+    file_format: FileFormat,
 ) -> None:
     path = tmp_path_factory.mktemp("file") / "file"
     path.write_bytes((json.dumps([country_row(1)])[:-1].encode() if good else b"") + content)
     with path.open("rb") as file, Staging() as staging:
-        reading = read_file(file, file_format, COUNTRIES, staging)
+        reading = read_file(file, file_format, row_rules(), staging)
         assert reading.error_count >= len(reading.errors)
-        assert len(list(staging.deployments())) <= reading.row_count
+        assert len(list(staging.rows())) <= reading.row_count
 
 
 def blocks(language: str) -> list[str]:
@@ -406,15 +437,15 @@ async def test_caller_that_goes_away_imports_nothing(world: World) -> None:
     await given_up.wait()
     await gate.open()
     await world.store.mark_alive("node-1", NOW)  # behind the import, if it had stayed
-    assert await world.store.change_number() == 0
+    assert await world.store.records_number() == 0
 
 
 def test_staging_may_be_closed_under_a_reader() -> None:
-    read = read_row(country_row(1), COUNTRIES)
-    assert isinstance(read, Deployment)
+    read = read_row(country_row(1), row_rules())
+    assert isinstance(read, ImportRow)
     with Staging() as staging:
         staging.add(1, read)
-        rows = staging.deployments()
+        rows = staging.rows()
     with pytest.raises(StoreUnavailableError):
         list(rows)
     with pytest.raises(StoreUnavailableError):

@@ -46,7 +46,7 @@ async def refused(call: object, code: grpc.StatusCode, word: str) -> None:
 
 async def test_landmark_is_kept_with_its_revision_and_domain(world: World) -> None:
     given = landmark(valid_from=stamp(-1), valid_until=stamp(365), virtual_machine=True)
-    response = await world.landmarks.ImportLandmarks(IMPORT(landmarks=[given]))
+    response = await world.register([given])
     assert (response.created_count, response.updated_count, response.unchanged_count) == (1, 0, 0)
     request = landmark_pb2.GetLandmarkRequest(name="landmarks/fra-1")
     kept = (await world.landmarks.GetLandmark(request)).landmark
@@ -58,11 +58,12 @@ async def test_landmark_is_kept_with_its_revision_and_domain(world: World) -> No
 
 
 async def test_import_is_counted_and_idempotent(world: World) -> None:
-    await world.landmarks.ImportLandmarks(IMPORT(landmarks=[landmark("a"), landmark("b")]))
+    await world.register([landmark("a"), landmark("b")])
     # Output-only fields are ignored.
     again = [landmark("a", revision=7, domain="x", revise_time=stamp(5)), landmark("b", country="SG"), landmark("c")]
-    for validate_only in (True, False):
-        response = await world.landmarks.ImportLandmarks(IMPORT(landmarks=again, validate_only=validate_only))
+    checked = await world.landmarks.ImportLandmarks(IMPORT(landmarks=again, validate_only=True))
+    assert not checked.HasField("change")
+    for response in (checked, await world.register(again)):
         assert (response.created_count, response.updated_count, response.unchanged_count) == (1, 1, 1)
     listed = (await world.landmarks.ListLandmarks(LIST())).landmarks
     assert [(each.name, each.revision) for each in listed] == [
@@ -79,13 +80,13 @@ async def test_domains_merge_over_operator_and_hoster(world: World) -> None:
         landmark("c", operator="two", hoster="y"),
         landmark("d", operator="three", hoster="z"),
     ]
-    await world.landmarks.ImportLandmarks(IMPORT(landmarks=given))
+    await world.register(given)
     a, b, c, d = (each.domain for each in (await world.landmarks.ListLandmarks(LIST())).landmarks)
     assert a == b == c != d
 
 
 async def test_pages_of_landmarks(world: World) -> None:
-    await world.landmarks.ImportLandmarks(IMPORT(landmarks=[landmark(name) for name in "edcba"]))
+    await world.register([landmark(name) for name in "edcba"])
     first = await world.landmarks.ListLandmarks(LIST(page_size=2))
     second = await world.landmarks.ListLandmarks(LIST(page_size=9, page_token=first.next_page_token))
     assert [each.name[-1] for each in (*first.landmarks, *second.landmarks)] == list("abcde")
@@ -138,7 +139,7 @@ async def test_landmark_that_cannot_be_used_imports_none(world: World, field: st
 
 
 async def test_landmarks_that_contradict_each_other_are_refused(world: World) -> None:
-    await world.landmarks.ImportLandmarks(IMPORT(landmarks=[landmark("a", public_key=bytes(32))]))
+    await world.register([landmark("a", public_key=bytes(32))])
     for given, word in (
         ([landmark("b"), landmark("b")], "twice"),
         ([landmark("b", public_key=bytes(32))], "same public key"),
@@ -184,7 +185,7 @@ async def test_a_signature_is_kept_and_is_a_new_revision(world: World) -> None:
         bare.ClearField(field)
     request = landmark_pb2.GetLandmarkRequest(name=given.name)
     for revision, message in ((1, bare), (2, given)):
-        await world.landmarks.ImportLandmarks(IMPORT(landmarks=[message]))
+        await world.register([message])
         kept = (await world.landmarks.GetLandmark(request)).landmark
         assert (kept.revision, kept.operator_key, kept.operator_signature) == (
             revision,
@@ -193,10 +194,10 @@ async def test_a_signature_is_kept_and_is_a_new_revision(world: World) -> None:
         )
         (record,) = await world.store.load_landmark_records()
         assert record.landmark.signed is (revision == 2)
-    response = await world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed()]))
+    response = await world.register([signed()])
     assert response.unchanged_count == 1
     # Addresses are not signed: they may change under one signature.
-    response = await world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed(endpoints=["192.0.2.9:1"])]))
+    response = await world.register([signed(endpoints=["192.0.2.9:1"])])
     assert response.updated_count == 1
     assert signed(endpoints=["192.0.2.9:1"]).operator_signature == given.operator_signature
 
@@ -245,18 +246,18 @@ async def test_key_and_signature_come_together(world: World, changes: dict[str, 
 
 
 async def test_an_operator_has_one_key_over_the_whole_registry(world: World) -> None:
-    await world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed("a"), landmark("c", operator="One")]))
+    await world.register([signed("a"), landmark("c", operator="One")])
     for other in ("One", "ONE", "oNe"):
         for given in ([signed("b", operator=other, by="thief")], [signed("c", operator=other, by="thief")]):
             call = world.landmarks.ImportLandmarks(IMPORT(landmarks=given))
             await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "landmarks.operator_key: operator")
     assert [each.revision for each in (await world.landmarks.ListLandmarks(LIST())).landmarks] == [1, 1]
     # Another operator has a key of its own; spaces and case make no other operator.
-    await world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed("b", operator="One  Two", by="other")]))
+    await world.register([signed("b", operator="One  Two", by="other")])
     call = world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed("d", operator="one two", by="third")]))
     await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "operator_key")
     # A new key comes with all records of its operator.
-    response = await world.landmarks.ImportLandmarks(IMPORT(landmarks=[signed("a", by="new"), signed("c", by="new")]))
+    response = await world.register([signed("a", by="new"), signed("c", by="new")])
     assert response.updated_count == 2
 
 

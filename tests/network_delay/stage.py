@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.processes import Child, Processes, run
-from demo.stage import _SERVER_TOML, Stage, _landmark_record
+from demo.stage import _SERVER_TOML, APPROVER, OFFICER, Stage, _landmark_record
 from demo.world import LICENSEE, LandmarkSpec, World
 from landmark.keys import create_key
 from tests.network_delay.shuttle import Link
@@ -96,7 +96,8 @@ class NetworkStage(Stage):
         )
         agents = [f"agent-{spec.key.lower()}" for spec in self.world.servers]
         await asyncio.gather(
-            run("trigpoint-server", "issue", pki, "officer", "officer"),
+            run("trigpoint-server", "issue", pki, "officer", OFFICER),
+            run("trigpoint-server", "issue", pki, "approver", APPROVER),
             *(run("trigpoint-server", "issue", pki, "agent", name, "--licensee", LICENSEE) for name in agents),
         )
 
@@ -120,13 +121,11 @@ class NetworkStage(Stage):
         config.write_text(everywhere.replace("127.0.0.1:0", f"{self._placed.addresses['server']}:0", 1))
         child = await self.processes.start("server", "trigpoint-server", "serve", "--config", config)
         self.address = child.ready["address"]
-        self.console_config.write_text(
-            f'server = "{self.address}"\nca = "pki/ca.pem"\ncert = "pki/officer.pem"\nkey = "pki/officer.key"\n'
-        )
+        self._write_settings()
 
-    async def console(self, *arguments: str) -> str:
+    async def _run_console(self, settings: Path, *arguments: str) -> str:
         """Run the officers' command beside the server."""
-        return await run(*self._placed.inside("server", "trigpoint", "--config", self.console_config, *arguments))
+        return await run(*self._placed.inside("server", "trigpoint", "--config", settings, *arguments))
 
     async def start_watch(self) -> None:
         """Have an officer watch the devices, beside the server; the first answer is how they stand now."""

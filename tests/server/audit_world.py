@@ -245,7 +245,7 @@ def reported(
 ) -> AttestationRecord:
     """A verdict of a device that these landmarks put within so many kilometers of themselves."""
     fix = placed(policy, deployed, radii_km)
-    findings = tuple(appraise_place(deployed.license.presence, fix))
+    findings = tuple(appraise_place(deployed.license.presence, deployed.license.assurance, fix))
     challenge = Challenge(hashlib.sha256(deployed.pdi + salt.encode()).digest())
     verdict = DeviceVerdict(
         pdi=deployed.pdi,

@@ -28,7 +28,7 @@ from server.spiffe import Peer, Role
 from server.store.errors import StoreUnavailableError
 from server.store.store import Store
 from server.store.types import AttestationRecord, LandmarkRecord, Unwritten
-from verifier.license import Deployment, License, Presence
+from verifier.license import Deployment, License, LicenseState, Presence
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark
 from verifier.place.regions import SiteDisc
@@ -158,7 +158,7 @@ def pdi(number: int) -> Pdi:
 def deployment(device: Pdi, cadence: timedelta = timedelta(hours=1)) -> Deployment:
     """A device that may be within 1,000 km of Singapore."""
     begin, end = datetime(2025, 1, 1, tzinfo=UTC), datetime(2035, 1, 1, tzinfo=UTC)
-    held = License("L-1", LICENSEE, begin, end, Presence.SITE, cadence, timedelta(hours=1), 1)
+    held = License("L-1", LICENSEE, begin, end, Presence.SITE, cadence, timedelta(hours=1), 1, LicenseState.ACTIVE)
     return Deployment(device, held, SiteDisc("Singapore", Position(1.35, 103.82), 1000.0))
 
 

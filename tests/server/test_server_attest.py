@@ -19,6 +19,7 @@ from server.config import load_config
 from server.store.types import Unwritten
 from tests.server import helpers
 from tests.server.helpers import attest, attestation, failure, open_challenge, read
+from tests.two_people import deploy
 from verifier.units import Challenge
 
 
@@ -145,7 +146,7 @@ async def test_a_store_fault_is_unavailable_and_never_a_verdict(server: helpers.
 
 async def test_ranging_goes_in_steps_until_final(server: helpers.Running, channel: grpc.aio.Channel) -> None:
     device, unknown = helpers.pdi(1), helpers.pdi(2)
-    await server.store.import_deployments([helpers.deployment(device)], datetime.now(UTC))
+    await deploy(server.store, [helpers.deployment(device)], datetime.now(UTC))
     records = [helpers.landmark_record(number) for number in range(1, 8)]
     await server.store.import_landmarks(records, datetime.now(UTC))
     stream = attest(channel)

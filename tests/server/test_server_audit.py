@@ -45,6 +45,7 @@ from tests.server.audit_world import (
     stands,
     states,
 )
+from tests.two_people import deploy
 from verifier.errors import Reason
 from verifier.place.answers import PlaceAnswer
 from verifier.place.audit import AuditRule
@@ -244,7 +245,7 @@ async def test_a_proof_that_rests_on_a_distrusted_domain_falls_and_no_other(
     store: Store, desk: LandmarkAudit, policy: PlacePolicy
 ) -> None:
     cases = {1: PROVEN_BY_SG, 2: PROVEN_BY_THREE, 3: {"sg-2": 30.0, "my-1": 50.0}, 4: {"sg-1": 20.0}}
-    await store.import_deployments([deployed(number) for number in cases], NOW)
+    await deploy(store, [deployed(number) for number in cases], NOW)
     for number, radii in cases.items():
         await store.commit([reported(policy, deployed(number), radii)])
     assert [(await stands(store, number)).standing for number in cases] == [
@@ -280,7 +281,7 @@ async def test_an_accusation_that_rests_on_a_distrusted_domain_falls(
     store: Store, desk: LandmarkAudit, policy: PlacePolicy
 ) -> None:
     site = deployed(1, TOKYO)
-    await store.import_deployments([site], NOW)
+    await deploy(store, [site], NOW)
     await store.commit([reported(policy, site, PROVEN_BY_SG)])
     accused = await stands(store, 1)
     assert accused.standing is Standing.VIOLATION
@@ -301,7 +302,7 @@ async def test_an_answer_that_a_wrong_landmark_kept_from_being_given_is_given(
     """Its disc leaves no place on Earth inside of enough others, so nothing was said (docs/protocol.md PL6)."""
     site = deployed(1)
     radii = {**PROVEN_BY_SG, "jp-1": 10.0}
-    await store.import_deployments([site], NOW)
+    await deploy(store, [site], NOW)
     zero = replace(policy, tolerated_domains=0)
     await store.commit([reported(zero, site, radii)])
     assert (await stands(store, 1)).standing is Standing.UNPROVEN
@@ -315,7 +316,7 @@ async def test_a_verdict_in_flight_is_appraised_again_too(
     store: Store, desk: LandmarkAudit, policy: PlacePolicy, clock: Clock
 ) -> None:
     site = deployed(1)
-    await store.import_deployments([site], NOW)
+    await deploy(store, [site], NOW)
     elsewhere = said_to_be_in(PARIS, "sg-1")
     await registered(store, [], **{"sg-1": elsewhere})
     await desk.run_once()
@@ -340,7 +341,7 @@ async def test_what_a_process_left_undone_another_does(
     store: Store, policy: PlacePolicy, clock: Clock, telemetry: Telemetry
 ) -> None:
     site = deployed(1)
-    await store.import_deployments([site], NOW)
+    await deploy(store, [site], NOW)
     await store.commit([reported(policy, site, PROVEN_BY_SG)])
     elsewhere = said_to_be_in(PARIS, "sg-1")
     await registered(store, [], **{"sg-1": elsewhere})
@@ -361,7 +362,7 @@ async def test_a_domain_is_found_in_a_fix_by_the_name_that_it_had(
 ) -> None:
     """Two domains merged since: their common name is neither of the fix's."""
     site = deployed(1)
-    await store.import_deployments([site], NOW)
+    await deploy(store, [site], NOW)
     await store.commit([reported(policy, site, PROVEN_BY_SG)])
     joined = said_to_be_in(PARIS, "sg-1", hoster="a hoster of both")
     other = replace(WORLD["sg-2"], landmark=replace(WORLD["sg-2"].landmark, hoster="a hoster of both"))
@@ -374,7 +375,7 @@ async def test_more_devices_than_one_look_takes(
     store: Store, desk: LandmarkAudit, policy: PlacePolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("server.desk.audit.LOCATED_AT_ONCE", 2)
-    await store.import_deployments([deployed(number) for number in range(1, 6)], NOW)
+    await deploy(store, [deployed(number) for number in range(1, 6)], NOW)
     await store.commit([reported(policy, deployed(number), PROVEN_BY_SG) for number in range(1, 6)])
     elsewhere = said_to_be_in(PARIS, "sg-1")
     await registered(store, [], **{"sg-1": elsewhere})
@@ -506,7 +507,7 @@ async def test_a_servicer_without_an_audit_says_so(tmp_path: Path) -> None:
     async with serve(tmp_path / "bare.sqlite") as bare:
         error = await helpers.failure(bare.landmarks.ListLandmarkAudits(landmark_pb2.ListLandmarkAuditsRequest()))
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-        call = bare.landmarks.Prove()
+        call = bare.landmarks.Prove(metadata=(("trigpoint-dev-role", helpers.LANDMARK.path),))
         error = await helpers.failure(call.read())
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 

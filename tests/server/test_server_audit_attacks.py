@@ -30,6 +30,7 @@ from tests.server.audit_world import (
     stands,
     states,
 )
+from tests.two_people import deploy
 from verifier.appraise import finding
 from verifier.continuity import DeviceState
 from verifier.errors import Reason
@@ -45,7 +46,7 @@ async def test_a_second_distrust_counts_the_first(
 ) -> None:
     """Two of three domains are bought, and found hours apart: the one that is left proves nothing at f = 1."""
     site = deployed(1)
-    await store.import_deployments([site], NOW)
+    await deploy(store, [site], NOW)
     await store.commit([reported(policy, site, PROVEN_BY_THREE)])
     await registered(store, [], **{"sg-1": said_to_be_in(PARIS, "sg-1")})
     await desk.run_once()
@@ -67,9 +68,9 @@ async def test_a_fix_says_nothing_of_a_region_that_came_later(
 ) -> None:
     """A device that has not reported since its license was amended to Tokyo is accused of yesterday's place."""
     site = deployed(1)
-    await store.import_deployments([site], NOW)
+    await deploy(store, [site], NOW)
     await store.commit([reported(policy, site, PROVEN_BY_THREE)])
-    await store.import_deployments([deployed(1, TOKYO)], NOW + SECOND)
+    await deploy(store, [deployed(1, TOKYO)], NOW + SECOND)
     before = await stands(store, 1)
     await registered(store, [], **{"sg-1": said_to_be_in(PARIS, "sg-1")})
     await desk.run_once()
@@ -83,11 +84,11 @@ async def test_a_license_that_is_amended_while_a_device_is_appraised_again_wins(
 ) -> None:
     """The audit has read a device when its deployment moves to Tokyo, and writes what holds for the old region."""
     site = deployed(1)
-    await store.import_deployments([site], NOW)
+    await deploy(store, [site], NOW)
     await store.commit([reported(policy, site, PROVEN_BY_SG)])
     unproven = finding(Reason.LOCATION_UNPROVEN, "says the audit")
     (read,) = await store.load_located(after=None, limit=10)
-    await store.import_deployments([deployed(1, TOKYO)], NOW + SECOND)
+    await deploy(store, [deployed(1, TOKYO)], NOW + SECOND)
     assert await store.reappraise([Reappraisal(read, None, (unproven,), proven=False)], NOW + SECOND) == ()
     (again,) = await store.load_located(after=None, limit=10)
     changed = await store.reappraise([Reappraisal(again, None, (unproven,), proven=False)], NOW + SECOND)
@@ -159,7 +160,7 @@ async def test_two_parties_that_an_expired_record_joins_have_one_vote(store: Sto
 async def test_impossible_travel_outlasts_the_order_of_commits(store: Store, policy: PlacePolicy) -> None:
     """One key answers in two places on two servers; the report that shows it is committed after a newer one."""
     site = deployed(1)
-    await store.import_deployments([site], NOW)
+    await deploy(store, [site], NOW)
     await store.commit([reported(policy, site, PROVEN_BY_SG, NOW + SECOND, "newer")])
     older = reported(policy, site, PROVEN_BY_SG, NOW, "older")
     (device,) = older.verdict.devices

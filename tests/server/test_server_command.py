@@ -62,6 +62,10 @@ def test_init_overwrites_nothing(folder: Path) -> None:
         (("officer", "ann"), "spiffe://trigpoint.test/officer/ann"),
         (("landmark", "sg-1"), "spiffe://trigpoint.test/landmark/sg-1"),
         (("landmark", "x" * 63), f"spiffe://trigpoint.test/landmark/{'x' * 63}"),
+        (("viewer", "vic"), "spiffe://trigpoint.test/viewer/vic"),
+        (("admin", "ada"), "spiffe://trigpoint.test/admin/ada"),
+        (("auditor", "eva", "--jurisdiction", "DE"), "spiffe://trigpoint.test/auditor/DE/eva"),
+        (("approver", "bob", "--jurisdiction", "DE"), "spiffe://trigpoint.test/approver/DE/bob"),
         (("agent", "rack-7", "--licensee", "Example Cloud"), "spiffe://trigpoint.test/agent/Example_20Cloud/rack-7"),
     ],
 )
@@ -82,7 +86,12 @@ def test_issue_names_the_peer(folder: Path, arguments: tuple[str, ...], spiffe_i
     [
         (("agent", "rack-7"), "an agent needs --licensee"),
         (("officer", "ann", "--licensee", "X"), "--licensee is for agents alone"),
-        (("admin", "ann"), "admin"),
+        (("king", "arthur"), "king"),
+        (("officer", "ann", "--jurisdiction", "de"), "'de' is no jurisdiction"),
+        (("officer", "ann", "--jurisdiction", "DEU"), "'DEU' is no jurisdiction"),
+        (("admin", "ada", "--jurisdiction", "DE"), "admin cannot be limited"),
+        (("landmark", "sg-1", "--jurisdiction", "SG"), "landmark cannot be limited"),
+        (("agent", "a", "--licensee", "X", "--jurisdiction", "SG"), "agent cannot be limited"),
         *(
             (("landmark", name), f"{name!r} is no landmark's id: 1 to 63 of a-z, 0-9 and -")
             for name in ("A_1", "A-1", "sg.1", "x" * 64, "s\n", "")

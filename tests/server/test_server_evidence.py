@@ -18,6 +18,7 @@ from server.config import load_config
 from server.spiffe import Peer, Role
 from tests.server import helpers
 from tests.server.helpers import attest, read
+from tests.two_people import deploy
 from verifier.evidence.chain import chain_id
 from verifier.units import Pdi
 
@@ -123,7 +124,7 @@ async def test_a_chain_is_known_by_its_bytes(channel: grpc.aio.Channel, device: 
 async def test_a_deployed_device_is_found_whatever_the_inventory_lists(
     server: helpers.Running, channel: grpc.aio.Channel, device: Device
 ) -> None:
-    await server.store.import_deployments([helpers.deployment(Pdi(device.pdi))], datetime.now(UTC))
+    await deploy(server.store, [helpers.deployment(Pdi(device.pdi))], datetime.now(UTC))
     stream = attest(channel)
     challenge = await challenge_for(stream, device, listed=bytes(8))
     batch = await answer(stream, device, challenge.challenge, [device.chain_der()])
@@ -135,7 +136,7 @@ async def test_a_deployed_device_is_found_whatever_the_inventory_lists(
 
 
 async def test_an_agent_of_another_licensee_is_told_apart(server: helpers.Running, device: Device) -> None:
-    await server.store.import_deployments([helpers.deployment(Pdi(device.pdi))], datetime.now(UTC))
+    await deploy(server.store, [helpers.deployment(Pdi(device.pdi))], datetime.now(UTC))
     stranger = Peer(Role.AGENT, "rack-1", "Another Cloud")
     async with server.channel(stranger) as channel:
         stream = attest(channel)

@@ -20,7 +20,8 @@ from server.rpc.errors import InvalidArgumentError
 from server.rpc.plan import LandmarkPlanner
 from server.store import LandmarkRecord, Store
 from tests.server import helpers
-from verifier.license import Deployment, License, Presence
+from tests.two_people import deploy
+from verifier.license import Deployment, License, LicenseState, Presence
 from verifier.place.geodesy import Position
 from verifier.place.groups import parse_groups
 from verifier.place.landmarks import Landmark
@@ -79,7 +80,7 @@ def record(number: int, where: Position = SINGAPORE, **changes: Any) -> Landmark
 def deployment(number: int, presence: Presence, region: Region) -> Deployment:
     start, end = NOW - timedelta(days=1), NOW + timedelta(days=1)
     hour = timedelta(hours=1)
-    held = License(f"L-{presence.name}", "Example Cloud", start, end, presence, hour, hour, 0)
+    held = License(f"L-{presence.name}", "Example Cloud", start, end, presence, hour, hour, 0, LicenseState.ACTIVE)
     return Deployment(Pdi(number.to_bytes(8, "big")), held, region)
 
 
@@ -149,7 +150,7 @@ async def test_without_sites_every_region_on_record_is_planned_for_once(planner:
         deployment(5, Presence.OUTSIDE_PROHIBITED, MALAYSIA),
         deployment(6, Presence.OUTSIDE_PROHIBITED, disc),
     ]
-    await store.import_deployments(rows, NOW)
+    await deploy(store, rows, NOW)
     sites = [entry.site for entry in (await planner.plan(REQUEST())).sites]
     assert sorted((site.name, int(site.presence), site.radius_km, site.country) for site in sites) == [
         ("Frankfurt", 1, 50.0, ""),
@@ -174,14 +175,14 @@ async def test_more_regions_on_record_than_one_plan_takes(
 ) -> None:
     monkeypatch.setattr(plan_module, "MAX_SITES", 1)
     rows = [deployment(1, Presence.COUNTRY, MALAYSIA), deployment(2, Presence.OUTSIDE_PROHIBITED, MALAYSIA)]
-    await store.import_deployments(rows, NOW)
+    await deploy(store, rows, NOW)
     with pytest.raises(InvalidArgumentError, match="2 regions are on record"):
         await planner.plan(REQUEST())
 
 
 async def test_a_region_on_record_that_the_data_do_not_have(planner: LandmarkPlanner, store: Store) -> None:
     unknown = Countries(frozenset({CountryCode("QQ")}))
-    await store.import_deployments([deployment(1, Presence.COUNTRY, unknown)], NOW)
+    await deploy(store, [deployment(1, Presence.COUNTRY, unknown)], NOW)
     with pytest.raises(InvalidArgumentError, match=r"sites: .*QQ"):
         await planner.plan(REQUEST())
 

@@ -22,6 +22,7 @@ from tests.server.helpers import deployment, landmark_record, pdi
 from verifier.continuity import DeviceState
 from verifier.evidence.attestation import IssuedChallenge
 from verifier.evidence.chain import DeviceKind
+from verifier.license import License
 from verifier.place.fix import Fix
 from verifier.place.groups import parse_groups
 from verifier.place.landmarks import LandmarkRegistry
@@ -101,11 +102,11 @@ class NoFix:
         region: Region,
         issued: IssuedChallenge,
         registry: LandmarkRegistry,
-        licensee: str,
+        held: License,
         now: datetime,
         pdi: Pdi,
     ) -> Fix | None:
-        del region, issued, registry, licensee, now, pdi
+        del region, issued, registry, held, now, pdi
         self.seen.append(tuple(receipts))
         return None
 

@@ -13,6 +13,7 @@ import pytest
 from server.store.store import Store
 from tests.server import helpers
 from tests.server.helpers import Stream, attest, attestation, deployment, open_challenge, read
+from tests.two_people import deploy
 
 OFTEN = timedelta(seconds=2)
 RARELY = timedelta(hours=6)
@@ -56,7 +57,7 @@ async def test_hosts_that_come_under_a_license_are_asked(server: helpers.Running
     # Another process imports into the same store; host 3 stays without a license.
     other = await Store.open(server.folder / "trigpoint.sqlite")
     rows = [deployment(hosts[host_id], RARELY) for host_id in ("host-1", "host-2")]
-    await other.import_deployments(rows, datetime.now(UTC))
+    await deploy(other, rows, datetime.now(UTC))
     await other.close()
     asked = [await next_challenge(stream) for _ in range(2)]
     assert sorted(host_id for host_id, _ in asked) == ["host-1", "host-2"]
@@ -66,11 +67,11 @@ async def test_a_shorter_cadence_brings_the_next_challenge_forward(
     server: helpers.Running, channel: grpc.aio.Channel
 ) -> None:
     device = helpers.pdi(1)
-    await server.store.import_deployments([deployment(device, RARELY)], datetime.now(UTC))
+    await deploy(server.store, [deployment(device, RARELY)], datetime.now(UTC))
     stream = attest(channel)
     challenge = await open_challenge(stream, "host-1", device)
     await answer(stream, "host-1", challenge)
-    await server.store.import_deployments([deployment(device, OFTEN)], datetime.now(UTC))
+    await deploy(server.store, [deployment(device, OFTEN)], datetime.now(UTC))
     host_id, brought_forward = await next_challenge(stream)
     assert (host_id, brought_forward != challenge) == ("host-1", True)
     # It is the interval from now on.
@@ -84,7 +85,7 @@ async def test_an_open_challenge_may_be_answered_first(server: helpers.Running, 
     open_ = await open_challenge(stream, "host-1", device)
     await answer(stream, "witness", await open_challenge(stream, "witness", witness))
     rows = [deployment(device, RARELY), deployment(witness, RARELY)]
-    await server.store.import_deployments(rows, datetime.now(UTC))
+    await deploy(server.store, rows, datetime.now(UTC))
     # Records were read again, and the challenge of the first host still stands.
     assert (await next_challenge(stream))[0] == "witness"
     await answer(stream, "host-1", open_)
@@ -93,10 +94,10 @@ async def test_an_open_challenge_may_be_answered_first(server: helpers.Running, 
 
 async def test_other_records_bring_nothing_forward(server: helpers.Running, channel: grpc.aio.Channel) -> None:
     device, marker = helpers.pdi(1), helpers.pdi(2)
-    await server.store.import_deployments([deployment(device, RARELY)], datetime.now(UTC))
+    await deploy(server.store, [deployment(device, RARELY)], datetime.now(UTC))
     stream = attest(channel)
     await answer(stream, "host-1", await open_challenge(stream, "host-1", device))
     await answer(stream, "marker", await open_challenge(stream, "marker", marker))
     await server.store.import_landmarks([helpers.landmark_record(1)], datetime.now(UTC))
-    await server.store.import_deployments([deployment(marker, RARELY)], datetime.now(UTC))
+    await deploy(server.store, [deployment(marker, RARELY)], datetime.now(UTC))
     assert (await next_challenge(stream))[0] == "marker"

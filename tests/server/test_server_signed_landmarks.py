@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from console.cli import app as console
 from landmark.main import app as landmark
 from server import pki
+from server.spiffe import Peer, Role
 from tests.server.helpers import OFFICER, Running, running_server
 
 IDS = ("fra-1", "fra-2")
@@ -53,16 +54,28 @@ def only(file: Path) -> dict[str, object]:
 
 
 class Desk:
-    """An officer's command line."""
+    """An officer's command line, and an approver's."""
 
     def __init__(self, running: Running) -> None:
-        certificate, key = pki.issue(running.folder, OFFICER, "officer")
-        pairs = {"server": running.bound.address, "ca": running.folder / "ca.pem", "cert": certificate, "key": key}
-        self._options = [part for name, value in pairs.items() for part in (f"--{name}", str(value))]
+        self._options: dict[Role, list[str]] = {}
+        for peer in (OFFICER, Peer(Role.APPROVER, "bob")):
+            certificate, key = pki.issue(running.folder, peer, peer.role)
+            pairs = {"server": running.bound.address, "ca": running.folder / "ca.pem", "cert": certificate, "key": key}
+            self._options[peer.role] = [part for name, value in pairs.items() for part in (f"--{name}", str(value))]
 
-    async def run(self, *arguments: str) -> Result:
+    async def run(self, *arguments: str, by: Role = Role.OFFICER) -> Result:
         """Run `trigpoint` beside the server's event loop."""
-        return await asyncio.to_thread(CliRunner().invoke, console, [*arguments, *self._options])
+        return await asyncio.to_thread(CliRunner().invoke, console, [*arguments, *self._options[by]])
+
+    async def register(self, *files: str) -> str:
+        """Import landmarks and have that approved; returns what the import said first."""
+        imported = await self.run("landmark", "import", *files)
+        assert imported.exit_code == 0, imported.output
+        said, *_, waiting = imported.stdout.splitlines()
+        approve = waiting.partition("trigpoint ")[2].split()
+        assert approve[:2] == ["change", "approve"]
+        assert (await self.run(*approve, by=Role.APPROVER)).exit_code == 0
+        return said
 
 
 @pytest.fixture(autouse=True)
@@ -79,10 +92,10 @@ async def test_signed_records_from_the_operators_desk_to_the_officers_list(tmp_p
     files = [sign(folder, name) for name in IDS]
     async with running_server(tmp_path / "server") as running:
         desk = Desk(running)
-        imported = await desk.run("landmark", "import", *map(str, files))
-        assert (imported.exit_code, imported.stdout) == (0, "2 landmarks: 2 created, 0 updated, 0 unchanged\n")
+        said = await desk.register(*map(str, files))
+        assert said == "2 landmarks: 2 would be created, 0 would be updated, 0 unchanged"
         again = await desk.run("landmark", "import", *map(str, reversed(files)))
-        assert again.stdout == "2 landmarks: 0 created, 0 updated, 2 unchanged\n"
+        assert again.stdout == "2 landmarks: 0 would be created, 0 would be updated, 2 unchanged\n"
         shown = (await desk.run("landmark", "list")).stdout
         assert shown.count("\nsigned ") == 2
         assert "not signed" not in shown
@@ -92,7 +105,7 @@ async def test_signed_records_from_the_operators_desk_to_the_officers_list(tmp_p
         printed = tmp_path / "printed.json"
         printed.write_text((await desk.run("landmark", "list", "--json")).stdout)
         back = await desk.run("landmark", "import", str(printed))
-        assert back.stdout == "2 landmarks: 0 created, 0 updated, 2 unchanged\n"
+        assert back.stdout == "2 landmarks: 0 would be created, 0 would be updated, 2 unchanged\n"
 
         # Nobody but the operator moves a landmark or takes its name.
         entry = only(files[1])
@@ -109,7 +122,7 @@ async def test_signed_records_from_the_operators_desk_to_the_officers_list(tmp_p
 
         # Without the signature it is another record: the officer sees that it is not signed.
         bent.write_text(json.dumps([entry | {"operator_key": None, "operator_signature": None}]))
-        assert "1 updated" in (await desk.run("landmark", "import", str(bent))).stdout
+        assert "1 would be updated" in await desk.register(str(bent))
         assert "\nnot signed " in (await desk.run("landmark", "list")).stdout
 
 
@@ -119,7 +132,7 @@ async def test_the_servers_record_is_exactly_what_was_written(tmp_path: Path) ->
     entry = only(file)
     assert (entry["latitude"], entry["longitude"], entry["uncertainty_km"]) == (50.1101738, -8.68212, 0.021)
     async with running_server(tmp_path / "server") as running:
-        assert (await Desk(running).run("landmark", "import", str(file))).exit_code == 0
+        await Desk(running).register(str(file))
         (record,) = await running.store.load_landmark_records()
         kept = record.landmark
         assert (kept.position.latitude, kept.position.longitude) == (entry["latitude"], entry["longitude"])

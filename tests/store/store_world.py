@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from server.store import AttestationRecord, LandmarkRecord, Store
+from server.store.types import LoadedInputs
 from verifier.appraise import SEVERITY
 from verifier.continuity import DeviceState, SignedCounters
 from verifier.errors import Reason
 from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation, UnverifiedReport
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters
-from verifier.license import Deployment, License, Presence
+from verifier.license import Deployment, License, LicenseState, Presence
 from verifier.place.answers import Assurance, Depths, DiscUse, PlaceAnswer, Told
 from verifier.place.fix import Fix
 from verifier.place.geodesy import Position
@@ -77,11 +78,17 @@ def license_of(number: str = "D1", *, cadence: timedelta = HOUR, grace: timedelt
         cadence=cadence,
         grace=grace,
         revision=0,
+        state=LicenseState.ACTIVE,
     )
 
 
 def deployment(number: int, held: License | None = None, region: Region = GERMANY) -> Deployment:
     return Deployment(pdi(number), held or license_of(), region)
+
+
+async def load(store: Store, *pdis: Pdi) -> LoadedInputs:
+    """What stands of these devices now."""
+    return await store.load_inputs(pdis, await store.records_number())
 
 
 def fix(*, licensed: PlaceAnswer = PlaceAnswer.PROVEN) -> Fix:
@@ -162,6 +169,7 @@ def record(
     challenge: Challenge | None = None,
     rejection: Rejection | None = None,
     based_on: Mapping[Pdi, DeviceState] | None = None,
+    as_of: int | None = None,
 ) -> AttestationRecord:
     named = challenge or Challenge(hashlib.sha256(next(_challenges).to_bytes(8, "big")).digest())
     reports = tuple(UnverifiedReport(b"spdm of " + each.pdi, each.chain_id) for each in devices)
@@ -174,6 +182,7 @@ def record(
         licensee="Example Cloud",
         new_chains=dict(chain(int.from_bytes(each.pdi, "big")) for each in devices),
         based_on=based_on or {},
+        as_of=as_of,
     )
 
 

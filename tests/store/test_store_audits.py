@@ -13,7 +13,8 @@ import pytest
 
 from server.store import AttestationRecord, DeviceRecord, Store, audits
 from server.store.types import LandmarkPage, LocatedDevice, ProvenRange, Reappraisal
-from tests.store.store_world import GERMANY, HOUR, START, deployment, device, finding, fix, landmark, pdi, record
+from tests.store.store_world import GERMANY, HOUR, START, deployment, device, finding, fix, landmark, load, pdi, record
+from tests.two_people import deploy
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.license import Presence
@@ -221,7 +222,7 @@ async def test_there_is_news_for_an_audit_until_one_has_looked(store: Store) -> 
     assert await store.has_audit_news()
     await store.set_distrust([distrust("a")], (await store.load_audit_inputs()).basis, START)
     assert not await store.has_audit_news()
-    await store.import_deployments([deployment(1)], START)
+    await deploy(store, [deployment(1)], START)
     assert await store.has_audit_news()
 
 
@@ -259,7 +260,7 @@ async def located(
     store: Store, *findings: Finding, licensed: PlaceAnswer = PROVEN, number: int = 1
 ) -> AttestationRecord:
     """Device 1 is deployed and has reported at START."""
-    await store.import_deployments([deployment(number)], START - HOUR)
+    await deploy(store, [deployment(number)], START - HOUR)
     standing = Standing.VIOLATION if findings else Standing.COMPLIANT
     located = device(number, *findings, standing=standing, located=fix(licensed=licensed))
     reported = record(START, [located])
@@ -278,7 +279,7 @@ async def stands(store: Store, number: int = 1) -> DeviceRecord:
 
 
 async def test_what_is_located_is_every_deployed_gpu_with_a_fix(store: Store) -> None:
-    await store.import_deployments([deployment(1), deployment(2), deployment(5)], START)
+    await deploy(store, [deployment(1), deployment(2), deployment(5)], START)
     whole = fix()
     await store.commit(
         [
@@ -353,7 +354,7 @@ async def test_a_proof_that_falls_leaves_the_one_before(store: Store) -> None:
     await located(store)
     first = await store.get_device(pdi(1))
     assert first is not None
-    states = (await store.load_inputs([pdi(1)]))[1]
+    states = (await load(store, pdi(1))).last
     await store.commit([record(START + HOUR, [device(1, located=fix())], based_on=states)])
     await store.reappraise([Reappraisal(await the_device(store), None, (NOWHERE,), proven=False)], START + 2 * HOUR)
     assert (await stands(store)).last_proof_at == START
@@ -361,7 +362,7 @@ async def test_a_proof_that_falls_leaves_the_one_before(store: Store) -> None:
 
 async def test_a_proof_of_an_earlier_report_is_left_alone(store: Store) -> None:
     await located(store)
-    states = (await store.load_inputs([pdi(1)]))[1]
+    states = (await load(store, pdi(1))).last
     unproven = device(1, NOWHERE, standing=Standing.UNPROVEN, located=fix(licensed=UNPROVEN))
     await store.commit([record(START + HOUR, [unproven], based_on=states)])
     await store.reappraise([Reappraisal(await the_device(store), None, (NOWHERE,), proven=False)], START + 2 * HOUR)
@@ -371,7 +372,7 @@ async def test_a_proof_of_an_earlier_report_is_left_alone(store: Store) -> None:
 async def test_a_newer_verdict_is_not_overwritten(store: Store) -> None:
     await located(store, OUTSIDE, licensed=REFUTED)
     again = Reappraisal(await the_device(store), None, (NOWHERE,), proven=False)
-    states = (await store.load_inputs([pdi(1)]))[1]
+    states = (await load(store, pdi(1))).last
     # The same fix, from another attestation.
     newer = device(1, OUTSIDE, standing=Standing.VIOLATION, located=fix(licensed=REFUTED))
     await store.commit([record(START + HOUR, [newer], based_on=states)])
@@ -384,7 +385,7 @@ async def test_a_newer_verdict_is_not_overwritten(store: Store) -> None:
 async def test_a_newer_verdict_without_a_fix_is_not_overwritten(store: Store) -> None:
     await located(store, OUTSIDE, licensed=REFUTED)
     again = Reappraisal(await the_device(store), None, (NOWHERE,), proven=False)
-    states = (await store.load_inputs([pdi(1)]))[1]
+    states = (await load(store, pdi(1))).last
     await store.commit([record(START + HOUR, [device(1, OUTSIDE, standing=Standing.VIOLATION)], based_on=states)])
     assert await store.reappraise([again], START + 2 * HOUR) == ()
 
@@ -404,7 +405,7 @@ async def test_a_silent_device_stays_silent(store: Store) -> None:
     await located(store)
     for minutes in range(0, 121, 1):
         await store.mark_alive("node-1", START + timedelta(minutes=minutes))
-    assert await store.sweep_silent(START + 2 * HOUR) == (pdi(1),)
+    assert (await store.watch.sweep(START + 2 * HOUR, {})).opened(Reason.SILENT) == (pdi(1),)
     await store.reappraise([Reappraisal(await the_device(store), None, (NOWHERE,), proven=False)], START + 3 * HOUR)
     shown = await stands(store)
     assert shown.standing is Standing.SILENT
@@ -425,11 +426,11 @@ def seen(allowed: Fix, received_at: datetime = START) -> SeenPlace:
 
 async def place_after(store: Store, place: SeenPlace, left: Fix | None) -> SeenPlace | None:
     """Where device 1 is taken to have been once its fix, of START, is appraised again."""
-    await store.import_deployments([deployment(1)], START - HOUR)
+    await deploy(store, [deployment(1)], START - HOUR)
     reported = device(1, located=fix())
     await store.commit([record(START, [replace(reported, state=replace(reported.state, place=place))])])
     await store.reappraise([Reappraisal(await the_device(store), left, (NOWHERE,), proven=False)], START + HOUR)
-    return (await store.load_inputs([pdi(1)]))[1][pdi(1)].place
+    return (await load(store, pdi(1))).last[pdi(1)].place
 
 
 def with_discs(told: Fix, *discs: DiscUse) -> Fix:

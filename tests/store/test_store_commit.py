@@ -12,7 +12,21 @@ from sqlalchemy import Connection
 
 from server.store import AttestationRecord, Store, StoreUnavailableError, Unwritten, sqlite
 from server.store.framing import unpack
-from tests.store.store_world import HOUR, START, Gate, chain, deployment, device, finding, fix, pdi, record, signed
+from tests.store.store_world import (
+    HOUR,
+    START,
+    Gate,
+    chain,
+    deployment,
+    device,
+    finding,
+    fix,
+    load,
+    pdi,
+    record,
+    signed,
+)
+from tests.two_people import deploy
 from verifier.continuity import DeviceState
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
@@ -206,10 +220,11 @@ async def test_switch_has_a_row_and_no_standing(store: Store) -> None:
 
 
 async def test_inputs_hold_what_was_accepted(store: Store) -> None:
-    await store.import_deployments([deployment(1), deployment(2)], START)
+    await deploy(store, [deployment(1), deployment(2)], START)
     largest = Counters(3, 2**64 - 1)
     await store.commit([record(START, [device(1, counters=largest, board=[pdi(9), pdi(8)]), device(3)])])
-    deployments, last = await store.load_inputs([pdi(1), pdi(2), pdi(3), pdi(4)])
+    loaded = await load(store, pdi(1), pdi(2), pdi(3), pdi(4))
+    deployments, last = loaded.deployments, loaded.last
     assert set(deployments) == {pdi(1), pdi(2)}
     assert deployments[pdi(1)].license.revision == 1
     assert deployments[pdi(1)].region == deployment(1).region
@@ -225,12 +240,12 @@ async def test_two_stores_on_one_file(store: Store, store_path: Path) -> None:
     other = await Store.open(store_path)
     try:
         await store.commit([record(START, [device(1, counters=Counters(2, 20))])])
-        assert (await other.load_inputs([pdi(1)]))[1][pdi(1)].highest == signed(Counters(2, 20))
+        assert (await load(other, pdi(1))).last[pdi(1)].highest == signed(Counters(2, 20))
         repeated = record(START, [device(2)])
         await store.commit([repeated])
         assert (await other.commit([repeated])).spent == {repeated.verdict.challenge}
         before = await other.records_number()
-        await store.import_deployments([deployment(1)], START)
+        await deploy(store, [deployment(1)], START)
         assert await other.records_number() > before
         numbers = [change.change_number for change in (await other.changes_after(0)).devices]
         assert numbers == sorted(set(numbers))
@@ -243,7 +258,7 @@ async def test_two_workers_with_one_state_do_not_both_pass(store: Store, store_p
     other = await Store.open(store_path)
     try:
         await store.commit([record(START, [device(1, counters=Counters(2, 20))])])
-        _, last = await store.load_inputs([pdi(1)])
+        last = (await load(store, pdi(1))).last
         later = START + HOUR
         one, two = (record(later, [device(1, counters=Counters(2, 21))], based_on=last) for _ in range(2))
         unwritten = await asyncio.gather(store.commit([one]), other.commit([two]))
@@ -252,7 +267,7 @@ async def test_two_workers_with_one_state_do_not_both_pass(store: Store, store_p
         assert (len(stale), stale < challenges) == (1, True)
         assert count(store_path, "attestations") == 2
         # Made again from what stands now, it passes the comparison.
-        _, now = await other.load_inputs([pdi(1)])
+        now = (await load(other, pdi(1))).last
         again = record(later, [device(1, counters=Counters(2, 21))], based_on=now)
         assert await other.commit([again]) == Unwritten()
     finally:
@@ -289,7 +304,7 @@ def cloned(number: int) -> Finding:
 @pytest.mark.parametrize("apart", [timedelta(0), -HOUR])
 async def test_what_outlasts_the_order_of_arrival_is_shown(store: Store, apart: timedelta) -> None:
     """Of two reports of one device the second to be committed arrived at the same time, or earlier."""
-    await store.import_deployments([deployment(1)], START)
+    await deploy(store, [deployment(1)], START)
     await store.commit([record(START + HOUR, [device(1)])])
     odd = device(1, cloned(1), finding(Reason.LOCATION_UNPROVEN), standing=Standing.UNPROVEN)
     await store.commit([record(START + HOUR + apart, [odd])])

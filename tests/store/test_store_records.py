@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.store import DeviceFilter, ImportCounts, RecordConflictError, Store
-from server.store.records import ROWS
+from server.store.imports import ROWS
 from tests.store.store_world import (
     GERMANY,
     HOUR,
@@ -18,41 +18,47 @@ from tests.store.store_world import (
     finding,
     landmark,
     license_of,
+    load,
     pdi,
     record,
 )
+from tests.two_people import deploy
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
+from verifier.license import LicenseState
 from verifier.units import Pdi
 from verifier.verdict import Standing
 
 
 async def test_import_is_idempotent(store: Store) -> None:
     rows = [deployment(number, region=SITE if number % 2 else GERMANY) for number in range(1, 1_201)]
-    assert await store.import_deployments(rows, START) == ImportCounts(1_200, 0, 0)
+    assert await deploy(store, rows, START) == ImportCounts(1_200, 0, 0)
     changes = await store.change_number()
-    assert await store.import_deployments(iter(rows), START + HOUR) == ImportCounts(0, 0, 1_200)
+    assert await deploy(store, iter(rows), START + HOUR) == ImportCounts(0, 0, 1_200)
     assert await store.change_number() == changes
-    deployments, _ = await store.load_inputs([row.pdi for row in rows])
+    deployments = (await load(store, *(row.pdi for row in rows))).deployments
     assert {row.pdi: replace(row, license=replace(row.license, revision=1)) for row in rows} == deployments
 
 
 async def test_changes_are_counted_as_such(store: Store) -> None:
-    await store.import_deployments([deployment(1), deployment(2), deployment(3, license_of("D2"))], START)
+    await deploy(store, [deployment(1), deployment(2), deployment(3, license_of("D2"))], START)
     moved = [deployment(1, region=SITE), deployment(2), deployment(3, license_of("D2"))]
-    assert await store.import_deployments(moved, START) == ImportCounts(0, 1, 2)
+    assert await deploy(store, moved, START) == ImportCounts(0, 1, 2)
     # A license's conditions are those of its deployments.
     longer = [replace(row, license=replace(row.license, grace=2 * HOUR)) for row in moved[:2]]
-    assert await store.import_deployments(longer, START) == ImportCounts(0, 2, 0)
-    deployments, _ = await store.load_inputs([pdi(1), pdi(3)])
+    assert await deploy(store, longer, START) == ImportCounts(0, 2, 0)
+    deployments = (await load(store, pdi(1), pdi(3))).deployments
     assert [deployments[pdi(1)].license.revision, deployments[pdi(3)].license.revision] == [2, 1]
 
 
 async def test_validating_counts_and_changes_nothing(store: Store) -> None:
-    await store.import_deployments([deployment(1)], START)
+    await deploy(store, [deployment(1)], START)
     number = await store.records_number()
     rows = [deployment(1, license_of(grace=HOUR)), deployment(2, license_of(grace=HOUR))]
-    assert await store.import_deployments(rows, START, validate_only=True) == ImportCounts(1, 1, 0)
+    outcome = await store.import_deployments(
+        rows, START, state=LicenseState.ACTIVE, by="ann", reason="test", validate_only=True
+    )
+    assert outcome.counts == ImportCounts(1, 1, 0)
     assert await store.records_number() == number
     assert await store.get_device(pdi(2)) is None
 
@@ -69,7 +75,7 @@ async def test_validating_counts_and_changes_nothing(store: Store) -> None:
 )
 async def test_contradiction_imports_nothing(store: Store, store_path: Path, rows: list[object]) -> None:
     with pytest.raises(RecordConflictError):
-        await store.import_deployments(rows, START)  # type: ignore[arg-type]
+        await deploy(store, rows, START)  # type: ignore[arg-type]
     with closing(sqlite3.connect(store_path)) as database:
         counts = [
             database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
@@ -80,7 +86,7 @@ async def test_contradiction_imports_nothing(store: Store, store_path: Path, row
 
 
 async def test_deployed_device_stands_unproven_before_its_first_report(store: Store) -> None:
-    await store.import_deployments([deployment(1, region=SITE)], START)
+    await deploy(store, [deployment(1, region=SITE)], START)
     found = await store.get_device(pdi(1))
     assert found is not None
     assert (found.kind, found.standing, found.last_report_at) == (None, Standing.UNPROVEN, None)
@@ -98,7 +104,7 @@ async def test_deployment_ends_that_a_device_is_unknown(store: Store, store_path
     ]
     await store.commit([record(START, reported)])
     before = await store.change_number()
-    await store.import_deployments([deployment(number) for number in (1, 2, 3, 9)], START + HOUR)
+    await deploy(store, [deployment(number) for number in (1, 2, 3, 9)], START + HOUR)
     found = {number: await store.get_device(pdi(number)) for number in (1, 2, 3, 4, 9)}
     shown = {n: (d.standing, [f.finding.reason for f in d.findings]) for n, d in found.items() if d is not None}
     assert shown == {
@@ -119,18 +125,21 @@ async def test_deployment_ends_that_a_device_is_unknown(store: Store, store_path
     assert spans == [(HOUR // timedelta(microseconds=1),)] * 3
 
 
-async def test_only_the_first_import_of_a_device_judges_it_anew(store: Store) -> None:
-    await store.import_deployments([deployment(1)], START)
+async def test_a_site_that_is_drawn_anew_judges_no_device_anew(store: Store) -> None:
+    await deploy(store, [deployment(1, region=SITE)], START)
     await store.commit([record(START, [device(1)])])
-    await store.import_deployments([deployment(1, region=SITE)], START + HOUR)
+    before = await store.change_number()
+    wider = replace(SITE, radius_km=40.0)
+    assert await deploy(store, [deployment(1, region=wider)], START + HOUR) == ImportCounts(0, 1, 0)
     found = await store.get_device(pdi(1))
     assert found is not None
-    assert found.standing is Standing.COMPLIANT
+    assert (found.standing, found.region, found.site_id) == (Standing.COMPLIANT, wider, "frankfurt-1")
+    assert [each.pdi for each in (await store.changes_after(before)).devices] == [pdi(1)]
 
 
 async def test_verdict_from_before_the_import_is_not_written(store: Store) -> None:
     late = record(START, [device(1, finding(Reason.UNKNOWN_DEVICE), standing=Standing.UNLICENSED)])
-    await store.import_deployments([deployment(1)], START)
+    await deploy(store, [deployment(1)], START)
     assert (await store.commit([late])).stale == {late.verdict.challenge}
     found = await store.get_device(pdi(1))
     assert found is not None
@@ -138,10 +147,10 @@ async def test_verdict_from_before_the_import_is_not_written(store: Store) -> No
 
 
 async def test_new_licensee_changes_every_device_of_the_license(store: Store) -> None:
-    await store.import_deployments([deployment(1), deployment(2)], START)
+    await deploy(store, [deployment(1), deployment(2)], START)
     before = await store.change_number()
     renamed = replace(license_of(), licensee="Example Cloud Two")
-    await store.import_deployments([deployment(1, renamed)], START)
+    await deploy(store, [deployment(1, renamed)], START)
     changed = {change.pdi: change.licensee for change in (await store.changes_after(before)).devices}
     assert changed == {pdi(1): "Example Cloud Two", pdi(2): "Example Cloud Two"}
 
@@ -158,7 +167,7 @@ async def list_all(store: Store, chosen: DeviceFilter, limit: int = 2) -> tuple[
 
 async def test_filters_choose_the_same_in_memory_and_in_the_database(store: Store) -> None:
     other = replace(license_of("D2"), licensee="Other")
-    await store.import_deployments([deployment(1), deployment(2), deployment(3, other), deployment(4)], START)
+    await deploy(store, [deployment(1), deployment(2), deployment(3, other), deployment(4)], START)
     await store.commit(
         [
             record(
@@ -188,6 +197,11 @@ async def test_filters_choose_the_same_in_memory_and_in_the_database(store: Stor
         DeviceFilter(kind=DeviceKind.SWITCH): [9],
         DeviceFilter(standing=Standing.COMPLIANT, licensee="Other", host_id="host-2"): [3],
         DeviceFilter(standing=Standing.SILENT): [],
+        DeviceFilter(site_id="de"): [1, 2, 3, 4],
+        DeviceFilter(site_id="de", license_number="D2"): [3],
+        DeviceFilter(jurisdiction="DE"): [1, 2, 3, 4],
+        DeviceFilter(jurisdiction=""): [5, 9],
+        DeviceFilter(jurisdiction="FR"): [],
     }
     for chosen, numbers in expected.items():
         assert await list_all(store, chosen) == ([pdi(number) for number in numbers], len(numbers)), chosen

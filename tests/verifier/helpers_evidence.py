@@ -35,7 +35,7 @@ from firmware_stubs.report import signed_report, unsigned_report
 from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation, UnverifiedReport
 from verifier.evidence.chain import TrustRoots, VerifiedChain, chain_id, verify_chain
 from verifier.evidence.claims import PROFILE, requester_nonce
-from verifier.license import Deployment, License, Presence
+from verifier.license import Deployment, License, LicenseState, Presence
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, LandmarkRegistry
 from verifier.place.regions import Countries, Region
@@ -261,9 +261,10 @@ class Ranged:
     receipt: bytes
 
 
-def hold_session(pillar: Pillar, challenge: bytes, rtt_ns: int, rounds: int = 16) -> Ranged:
-    """Range honestly, without a wire: the device's firmware is the emulator's."""
-    nonce, seed = sha256(b"nonce", challenge, pillar.record.key_id), sha256(b"seed", challenge, pillar.record.key_id)
+def hold_session(pillar: Pillar, challenge: bytes, rtt_ns: int, rounds: int = 16, salt: bytes = b"") -> Ranged:
+    """Range honestly, without a wire, by the emulator's firmware. Two sessions of a pair differ in salt."""
+    key_id = pillar.record.key_id
+    nonce, seed = sha256(b"nonce", challenge, key_id, salt), sha256(b"seed", challenge, key_id, salt)
     session = session_of(challenge, pillar.record.key_id, nonce)
     firmware = RangingFirmware()
     commitment = firmware.open(session, 0)
@@ -305,6 +306,7 @@ def make_license(presence: Presence = Presence.COUNTRY, licensee: str = "Example
         cadence=timedelta(hours=24),
         grace=timedelta(hours=6),
         revision=1,
+        state=LicenseState.ACTIVE,
     )
 
 
@@ -348,11 +350,11 @@ class Host:
             return links.gpu_links(pdis)
         return links.switch_links(pdis.index(device.pdi), len(pdis), dict(enumerate(g.pdi for g in self.gpus)))
 
-    def claims(self, ranged: Mapping[int, Sequence[Ranged]]) -> dict[int, Any]:
+    def claims(self, ranged: Mapping[int, Sequence[Ranged]], challenge: bytes, host_id: str) -> dict[int, Any]:
         return {
-            10: CHALLENGE,
+            10: challenge,
             265: PROFILE,
-            -70001: HOST,
+            -70001: host_id,
             -70002: int(NOW.timestamp()),
             -70003: [d.pdi for d in self.devices],
             -70004: [[index, r.landmark, r.mask, r.receipt] for index, held in ranged.items() for r in held],
@@ -368,6 +370,8 @@ class Host:
         bend_report: Callable[[int, bytes], bytes] = lambda _, report: report,
         digests: Mapping[int, Mapping[int, bytes]] | None = None,
         impostors: Mapping[int, Device] | None = None,
+        challenge: Challenge = CHALLENGE,
+        host_id: str = HOST,
     ) -> tuple[UnverifiedAttestation, dict[ChainId, Sequence[bytes]]]:
         """Evidence of all devices over one claims-set, and the chains that go with it.
 
@@ -379,9 +383,11 @@ class Host:
             bend_report: Changes a signed report.
             digests: What a device measures, by its index, in place of the truth.
             impostors: Devices that report in place of those that are listed, by index.
+            challenge: That is answered.
+            host_id: The host's name.
         """
         held = ranged or {}
-        claims = self.claims(held)
+        claims = self.claims(held, challenge, host_id)
         bend_claims(claims)
         data = dumps(claims)
         reports: list[UnverifiedReport] = []
@@ -397,7 +403,7 @@ class Host:
             chain = device.chain_der()
             chains[chain_id(chain)] = chain
             reports.append(UnverifiedReport(bend_report(index, spdm), chain_id(chain)))
-        return UnverifiedAttestation(HOST, CHALLENGE, data, tuple(reports)), chains
+        return UnverifiedAttestation(host_id, challenge, data, tuple(reports)), chains
 
     def inputs(self, chains: Mapping[ChainId, Sequence[bytes]], region: Region = LICENSED) -> Inputs:
         """What the shell would load: every GPU is deployed to the region."""

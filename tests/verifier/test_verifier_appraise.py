@@ -14,7 +14,7 @@ from verifier.evidence.attestation import DeviceReport
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.measurements import FirmwareState, Outcome
 from verifier.evidence.spdm import Counters, MeasurementReport
-from verifier.license import Deployment, License, Presence, appraise_validity
+from verifier.license import Deployment, License, LicenseState, Presence, appraise_validity
 from verifier.place.answers import Assurance, Depths, PlaceAnswer, Told
 from verifier.place.fix import Fix
 from verifier.place.ranging import VoidRange
@@ -77,6 +77,7 @@ def judged(
         fix=where,
         changes=changes,
         deployment=Deployment(GPU, held or make_license(), LICENSED) if deployed else None,
+        adopted=None,
         reporter_licensee=reporter,
         now=NOW,
     )
@@ -266,6 +267,11 @@ ACCUSING = {
     Reason.LICENSE_EXPIRED,
     Reason.LICENSE_NOT_YET_VALID,
     Reason.SILENT,
+    Reason.LICENSE_SUSPENDED,
+    Reason.LICENSE_REVOKED,
+    Reason.QUANTITY_EXCEEDED,
+    Reason.PRESENCE_OVERDUE,
+    Reason.NEVER_ACTIVATED,
 }
 
 
@@ -300,7 +306,44 @@ def test_edges_and_state_stand_in_the_verdict() -> None:
         fix=None,
         changes=dataclasses.replace(NOTHING, state=kept),
         deployment=None,
+        adopted=None,
         reporter_licensee="",
         now=NOW,
     )
     assert (verdict.proven_edges, verdict.state) == ((S1, S2), kept)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [(LicenseState.SUSPENDED, Reason.LICENSE_SUSPENDED), (LicenseState.REVOKED, Reason.LICENSE_REVOKED)],
+)
+def test_license_out_of_force_is_told_before_its_time(state: LicenseState, reason: Reason) -> None:
+    held = dataclasses.replace(make_license(), state=state)
+    verdict = judged(held=held)
+    assert (reasons(verdict), verdict.standing) == ([reason], Standing.VIOLATION)
+    assert verdict.presence_proven  # where it is, is another question
+    over = dataclasses.replace(held, valid_until=NOW)
+    assert appraise_validity(over, NOW) == (reason, f"license D123456 is {state.name.lower()}")
+
+
+def test_ranges_of_too_little_assurance_are_no_presence() -> None:
+    weak = HOME._replace(assurance=Assurance.SIGNED_RANGE)
+    strict = judged(where=weak)
+    assert (reasons(strict), strict.presence_proven) == ([Reason.LOCATION_UNPROVEN], False)
+    content = judged(where=weak, held=dataclasses.replace(make_license(), assurance=Assurance.SIGNED_RANGE))
+    assert (content.findings, content.presence_proven) == ((), True)
+
+
+def test_who_says_nothing_is_silent() -> None:
+    never = appraise.finding(Reason.NEVER_ACTIVATED, "")
+    assert appraise.standing_of([never], deployed=True) is Standing.SILENT
+    overdue = appraise.finding(Reason.PRESENCE_OVERDUE, "")
+    assert appraise.standing_of([never, overdue], deployed=True) is Standing.VIOLATION
+    assert appraise.standing_of([never], deployed=False) is Standing.UNLICENSED
+
+
+def test_conditions_that_no_appraisal_could_use() -> None:
+    with pytest.raises(UsageError):
+        dataclasses.replace(make_license(), tolerated_domains=-1)
+    with pytest.raises(UsageError):
+        dataclasses.replace(make_license(), surprises_per_day=-1)

@@ -13,6 +13,7 @@ from verifier.evidence import board
 from verifier.evidence.attestation import DeviceReport
 from verifier.evidence.chain import DeviceKind
 from verifier.evidence.spdm import Counters, MeasurementReport
+from verifier.license import BoardSwap
 from verifier.place.fix import Fix, locate
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import LandmarkRegistry
@@ -44,11 +45,13 @@ def compared(
     switches: tuple[Pdi, ...] = (),
     kind: DeviceKind = DeviceKind.GPU,
     fix: Fix | None = None,
+    swap: BoardSwap | None = None,
 ) -> Changes:
     """A report of ten to fifteen seconds after NOW."""
     device = report(kind=kind, counters=now, linked=switches)
     others = [report(s, DeviceKind.SWITCH, linked=(GPU,)) for s in switches]
-    return continuity.compare(device, board.join([device, *others]), fix, last, NOW + 10 * SECOND, NOW + 15 * SECOND)
+    boards = board.join([device, *others])
+    return continuity.compare(device, boards, fix, last, swap, NOW + 10 * SECOND, NOW + 15 * SECOND)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,24 @@ def test_another_board_is_told_and_not_learned() -> None:
     assert (set(changed.state.board), set(changed.other_board)) == ({S1}, {S2, S3})
 
 
+@pytest.mark.parametrize(
+    ("named", "until_s", "done"),
+    [({S2, S3}, 15, True), ({S2, S3}, 14, False), ({S2}, 15, False), ({S2, S3, S1}, 99, True)],
+)
+def test_a_swap_on_record_makes_the_other_board_its_own(named: set[Pdi], until_s: int, *, done: bool) -> None:
+    """docs/protocol.md AP6: it must name every switch, and not be over."""
+    swap = BoardSwap(frozenset(named), NOW + until_s * SECOND)
+    before = DeviceState(board=frozenset({S1}))
+    changed = compared(last=before, switches=(S2, S3), swap=swap)
+    expected = ({S2, S3}, set()) if done else ({S1}, {S2, S3})
+    assert (set(changed.state.board), set(changed.other_board)) == expected
+    assert changed.swapped is done
+    back = compared(last=DeviceState(board=frozenset({S2, S3})), switches=(S1,), swap=None)
+    assert set(back.other_board) == {S1}
+    still = compared(last=before, switches=(S1,), swap=swap)
+    assert (set(still.state.board), still.swapped) == ({S1}, False)
+
+
 def test_a_switch_has_counters_and_no_board() -> None:
     state = DeviceState(signed(1, 2), frozenset({S1}), unseated=True)
     changes = compared(Counters(1, 2), state, kind=DeviceKind.SWITCH)
@@ -133,11 +154,11 @@ def test_out_of_slot_twice_in_a_row(
     device = report(linked=named)
     switches = [report(S1, DeviceKind.SWITCH, linked=slots)][:switch_count]
     boards = board.join([device, *switches])
-    never = continuity.compare(device, boards, None, None, NOW, NOW + SECOND)
+    never = continuity.compare(device, boards, None, None, None, NOW, NOW + SECOND)
     assert (never.out_of_slot, never.state.unseated) == (False, False)
-    once = continuity.compare(device, boards, None, DeviceState(board=frozenset({S1})), NOW, NOW + SECOND)
+    once = continuity.compare(device, boards, None, DeviceState(board=frozenset({S1})), None, NOW, NOW + SECOND)
     assert (once.out_of_slot, once.state.unseated) == (False, unseated)
-    twice = continuity.compare(device, boards, None, once.state, NOW, NOW + SECOND)
+    twice = continuity.compare(device, boards, None, once.state, None, NOW, NOW + SECOND)
     assert (twice.out_of_slot, twice.state.unseated) == (unseated, unseated)
 
 

@@ -31,10 +31,10 @@ from tests.verifier.helpers_evidence import (
 from verifier.continuity import DeviceState, SignedCounters
 from verifier.errors import Reason
 from verifier.evidence.attestation import UnverifiedAttestation
-from verifier.evidence.chain import DeviceKind
+from verifier.evidence.chain import DeviceKind, stated_device_key_id
 from verifier.evidence.measurements import ReferenceValues
 from verifier.evidence.spdm import Counters
-from verifier.license import Deployment
+from verifier.license import Adoption, BoardSwap, Deployment
 from verifier.place.answers import PlaceAnswer
 from verifier.place.policy import PlacePolicy
 from verifier.place.regions import Atlas
@@ -314,6 +314,87 @@ def test_device_without_deployment(verifier: Verifier, host: Host) -> None:
         assert (reasons(gpu), gpu.standing, gpu.fix) == ([Reason.UNKNOWN_DEVICE], Standing.UNLICENSED, None)
 
 
+def adoption(selector: bytes, left: int) -> Adoption:
+    return Adoption(selector, make_license(), LICENSED, left)
+
+
+def test_deployed_by_board_as_many_as_it_names(verifier: Verifier, host: Host) -> None:
+    """docs/protocol.md RC8: with a proven edge, in the order of the reports, until the count is used up."""
+    switch = host.switches[0].pdi
+    attestation, inputs = attested(host, ranged=home(host))
+    bare = replace(inputs, deployments={})
+    for left, standings in ((2, [Standing.COMPLIANT] * 2), (1, [Standing.COMPLIANT, Standing.UNLICENSED])):
+        verdict = verifier.verify(attestation, replace(bare, adoptions={switch: adoption(switch, left)}))
+        *gpus, witness = verdict.devices
+        assert [gpu.standing for gpu in gpus] == standings
+        assert [gpu.adopted is not None for gpu in gpus] == [standing is Standing.COMPLIANT for standing in standings]
+        assert witness.adopted is None
+    other = Pdi(b"another!")
+    verdict = verifier.verify(attestation, replace(bare, adoptions={other: adoption(other, 8)}))
+    assert [gpu.standing for gpu in verdict.devices[:2]] == [Standing.UNLICENSED] * 2
+
+
+def test_deployed_by_board_needs_the_edge(verifier: Verifier, host: Host) -> None:
+    switch = host.switches[0].pdi
+
+    def alone(index: int, link: bytes | None) -> bytes | None:
+        return None if index == 1 else link  # the second GPU names no switch, although the switch names it
+
+    attestation, chains = host.attest(bend_link=alone)
+    inputs = replace(host.inputs(chains), deployments={}, adoptions={switch: adoption(switch, 8)})
+    verdict = verifier.verify(attestation, inputs)
+    assert [gpu.standing for gpu in verdict.devices[:2]] == [Standing.UNPROVEN, Standing.UNLICENSED]
+
+
+def test_deployed_by_key(verifier: Verifier, host: Host) -> None:
+    attestation, inputs = attested(host, ranged=home(host))
+    key = verifier.verify(attestation, inputs).devices[0].device_key_id
+    adopting = replace(inputs, deployments={}, adoptions={key: adoption(key, 1)})
+    first, second, _ = verifier.verify(attestation, adopting).devices
+    assert (first.standing, first.adopted) == (Standing.COMPLIANT, adoption(key, 1))
+    assert (second.standing, second.adopted) == (Standing.UNLICENSED, None)
+    # Its own deployment goes before.
+    own = verifier.verify(attestation, replace(inputs, adoptions={key: adoption(key, 1)}))
+    assert own.devices[0].adopted is None
+
+
+def test_key_that_a_chain_states(verifier: Verifier, host: Host) -> None:
+    attestation, inputs = attested(host)
+    verdict = verifier.verify(attestation, inputs)
+    for report, device in zip(attestation.reports, verdict.devices, strict=True):
+        assert stated_device_key_id(inputs.chains[report.chain_id]) == device.device_key_id
+    chain = list(inputs.chains[attestation.reports[0].chain_id])
+    assert stated_device_key_id(chain[:4]) is None
+    assert stated_device_key_id([chain[0], b"no certificate", *chain[2:]]) is None
+    assert stated_device_key_id([chain[0], bytes(5_000), *chain[2:]]) is None
+
+
+def test_swap_on_record_is_told(verifier: Verifier, host: Host) -> None:
+    pdi, switch = Pdi(host.gpus[0].pdi), Pdi(host.switches[0].pdi)
+    attestation, inputs = attested(host)
+    past = {pdi: DeviceState(board=frozenset({Pdi(b"old-----")}))}
+    swap = BoardSwap(frozenset({switch}), NOW)
+    deployments = {**inputs.deployments, pdi: replace(inputs.deployments[pdi], swap=swap)}
+    device = verifier.verify(attestation, replace(inputs, deployments=deployments, last=past)).devices[0]
+    assert (device.swapped, set(device.state.board)) == (True, {switch})
+    assert Reason.BOARD_CHANGED not in reasons(device)
+    without = verifier.verify(attestation, replace(inputs, last=past)).devices[0]
+    assert (without.swapped, Reason.BOARD_CHANGED in reasons(without)) == (False, True)
+
+
+def test_f_of_the_license_goes_before_the_operators(verifier: Verifier, host: Host) -> None:
+    attestation, inputs = attested(host, ranged=home(host))
+    pdi = Pdi(host.gpus[0].pdi)
+    for tolerated, proven in ((2, True), (3, False), (None, True)):
+        held = replace(make_license(), tolerated_domains=tolerated)
+        deployments = {**inputs.deployments, pdi: Deployment(pdi, held, LICENSED)}
+        device = verifier.verify(attestation, replace(inputs, deployments=deployments)).devices[0]
+        assert device.fix is not None
+        assert (device.fix.tolerated_domains, device.presence_proven) == (tolerated or 1, proven)
+    assert POLICY.tolerating(2) is POLICY.tolerating(2)
+    assert POLICY.tolerating(1) is POLICY
+
+
 def test_license_of_each_device_is_its_own(verifier: Verifier, host: Host) -> None:
     attestation, inputs = attested(host, ranged=home(host))
     second = Pdi(host.gpus[1].pdi)
@@ -416,7 +497,7 @@ def test_provisional_fix(verifier: Verifier, host: Host) -> None:
     pdi = Pdi(host.gpus[0].pdi)
 
     def provisional(given: Sequence[bytes]) -> Any:
-        return verifier.provisional_fix(given, LICENSED, inputs.challenge, host.registry, "Example Cloud", NOW, pdi)
+        return verifier.provisional_fix(given, LICENSED, inputs.challenge, host.registry, make_license(), NOW, pdi)
 
     fix = provisional(receipts)
     assert (fix.ranged_by, fix.in_licensed_region, len(fix.discs)) == (pdi, PlaceAnswer.PROVEN, 3)

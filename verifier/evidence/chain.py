@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Self, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
@@ -102,6 +103,21 @@ class TrustRoots:
                 raise UsageError("a trust root is not a PEM certificate") from error
             certificates.update(c.public_bytes(Encoding.DER) for c in parsed)
         return cls(frozenset(certificates))
+
+
+def stated_device_key_id(certificates: Sequence[bytes]) -> DeviceKeyId | None:
+    """Return the device key's id that a chain states, nothing of which is verified; it may only choose what to look up.
+
+    None when there is none to read.
+    """
+    if len(certificates) != CHAIN_LENGTH or len(certificates[1]) > MAX_CERTIFICATE_BYTES:
+        return None
+    try:
+        key = x509.load_der_x509_certificate(certificates[1]).public_key()
+        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return DeviceKeyId(hashlib.sha256(spki).digest())
 
 
 def chain_id(certificates: Sequence[bytes]) -> ChainId:

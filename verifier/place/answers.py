@@ -20,9 +20,10 @@ class PlaceAnswer(enum.IntEnum):
 
 @enum.unique
 class Assurance(enum.IntEnum):
-    """How ranges were made. Values equal `trigpoint.v1.Assurance`."""
+    """How ranges were made, the strongest first. Values equal `trigpoint.v1.Assurance`."""
 
     DEVICE_RANGED = 1
+    SIGNED_RANGE = 2
 
 
 class DiscUse(NamedTuple):

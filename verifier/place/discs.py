@@ -7,7 +7,7 @@ import enum
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from operator import attrgetter
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +60,7 @@ class Disc(NamedTuple):
         position: Where the landmark says it stands.
         landmark_revision: Revision of the landmark's record.
         radius_km: At the physical grade, with every widening (docs/protocol.md PL1).
-        fibre_radius_km: At the fibre grade.
+        fibre_radius_km: At the fibre grade; never more than at the physical one.
         may_accuse: The landmark may count for an accusation (docs/protocol.md PL3).
         may_prove_site: The landmark may count for the proof of a site.
         center: The position as a unit vector.
@@ -78,6 +78,9 @@ class Disc(NamedTuple):
     center: Triple
 
 
+_radius_of = itemgetter(Disc._fields.index("radius_km"))
+
+
 class Discs:
     """The discs of one device, one a failure domain, smallest first; at least one.
 
@@ -89,7 +92,7 @@ class Discs:
         alike: Every one may accuse and may prove a site.
     """
 
-    __slots__ = ("_centers", "_cosines", "_near", "_radii", "_violations", "alike", "discs", "ranged_by")
+    __slots__ = ("_caps", "_centers", "_near", "_radii", "_violations", "alike", "discs", "ranged_by")
 
     def __init__(self, discs: Iterable[Disc], ranged_by: Pdi) -> None:
         self.discs: tuple[Disc, ...] = tuple(discs)
@@ -99,7 +102,7 @@ class Discs:
         # By grade; lists, since to hash an enumeration's member costs as much as a question does.
         self._radii: list[tuple[float, ...]] = [(), physical, fibre]
         self._violations: list[int | None] = [None, None, None]
-        self._cosines: list[list[float] | None] = [None, None, None]
+        self._caps: list[list[tuple[Triple, float]] | None] = [None, None, None]
         self._near: dict[Ground, list[RegionDistances]] = {}
 
     def near(self, ground: Ground) -> list[RegionDistances]:
@@ -117,8 +120,10 @@ class Discs:
         """Return v* (docs/protocol.md PL4)."""
         found = self._violations[grade]
         if found is None:
-            # Most often the smallest disc's center lies in all the others.
-            agree = self.fewer_violate(self.discs[0].center, 1, grade)
+            # Most often the smallest disc's center lies in all the others, even at the fibre grade, whose discs are the
+            # smaller ones; and whoever asks for v* asks for places at that grade next.
+            place = self.discs[0].center
+            agree = self.fewer_violate(place, 1, Grade.FIBRE) or self.fewer_violate(place, 1, grade)
             found = self._violations[grade] = 0 if agree else least_violations(self.disc_set(grade, 0.0))
         return found
 
@@ -134,11 +139,12 @@ class Discs:
 
     def fewer_violate(self, place: Triple, count: int, grade: Grade) -> bool:
         """Whether a place lies outside of fewer than `count` discs, for all that rounding does."""
-        cosines = self._cosines[grade]
-        if cosines is None:
-            cosines = self._cosines[grade] = cosines_of_km(self.radii_km(grade))
+        caps = self._caps[grade]
+        if caps is None:
+            cosines = cosines_of_km(self._radii[grade])
+            caps = self._caps[grade] = list(zip(self._centers, cosines, strict=True))
         x, y, z = place
-        for (a, b, c), cosine in zip(self._centers, cosines, strict=True):
+        for (a, b, c), cosine in caps:
             if x * a + y * b + z * c < cosine:
                 count -= 1
                 if not count:
@@ -327,15 +333,16 @@ def discs_of(
             )
     if not smallest:
         return None, tuple(dropped)
-    discs = sorted(smallest.values(), key=attrgetter("radius_km"))
+    discs = sorted(smallest.values(), key=_radius_of)
     return Discs(discs, pdis[discs[0].domain]), tuple(dropped)
 
 
 def roll_of(registry: LandmarkRegistry, policy: PlacePolicy, licensee: str) -> Roll:
     """Return the roll that is kept with the registry, for as long as that is in force."""
-    roll = registry.kept.get(licensee)
+    key = licensee, policy.tolerated_domains
+    roll = registry.kept.get(key)
     if not isinstance(roll, Roll) or roll.policy is not policy:
         if len(registry.kept) >= _MAX_KEPT_ROLLS:
             registry.kept.clear()
-        roll = registry.kept[licensee] = Roll(registry, policy, licensee)
+        roll = registry.kept[key] = Roll(registry, policy, licensee)
     return roll

@@ -96,7 +96,7 @@ class LandmarkRegistry:
         return cls(tuple(sorted(landmarks, key=lambda r: r.landmark_id)))
 
     @cached_property
-    def kept(self) -> dict[str, object]:
+    def kept(self) -> dict[tuple[str, int], object]:
         """What others work out about these landmarks and keep for as long as the registry lives; changes no result."""
         return {}
 

@@ -24,76 +24,77 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from trigpoint.v1 import change_pb2 as trigpoint_dot_v1_dot_change__pb2
 from trigpoint.v1 import place_pb2 as trigpoint_dot_v1_dot_place__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btrigpoint/v1/landmark.proto\x12\x0ctrigpoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18trigpoint/v1/place.proto\"\xc5\x03\n\x08Landmark\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\x10\n\x08operator\x18\x03 \x01(\t\x12\x0e\n\x06hoster\x18\x04 \x01(\t\x12\x10\n\x08latitude\x18\x05 \x01(\x01\x12\x11\n\tlongitude\x18\x06 \x01(\x01\x12\x16\n\x0euncertainty_km\x18\x07 \x01(\x01\x12\x15\n\rsurvey_method\x18\x08 \x01(\t\x12\x17\n\x0fvirtual_machine\x18\t \x01(\x08\x12\x11\n\tendpoints\x18\n \x03(\t\x12\x10\n\x08revision\x18\x0b \x01(\x03\x12/\n\x0brevise_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nvalid_from\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64omain\x18\x0f \x01(\t\x12\x0f\n\x07\x63ountry\x18\x10 \x01(\t\x12\x14\n\x0coperator_key\x18\x11 \x01(\x0c\x12\x1a\n\x12operator_signature\x18\x12 \x01(\x0c\"Z\n\x16ImportLandmarksRequest\x12)\n\tlandmarks\x18\x01 \x03(\x0b\x32\x16.trigpoint.v1.Landmark\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"`\n\x17ImportLandmarksResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\"\"\n\x12GetLandmarkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x13GetLandmarkResponse\x12(\n\x08landmark\x18\x01 \x01(\x0b\x32\x16.trigpoint.v1.Landmark\"=\n\x14ListLandmarksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x15ListLandmarksResponse\x12)\n\tlandmarks\x18\x01 \x03(\x0b\x32\x16.trigpoint.v1.Landmark\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x15\n\x13GetTicketKeyRequest\"*\n\x14GetTicketKeyResponse\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\"u\n\x0cProveRequest\x12*\n\x05ready\x18\x01 \x01(\x0b\x32\x19.trigpoint.v1.ProverReadyH\x00\x12.\n\x07results\x18\x02 \x01(\x0b\x32\x1b.trigpoint.v1.ProverResultsH\x00\x42\t\n\x07message\"\r\n\x0bProverReady\"H\n\rProveResponse\x12,\n\x06orders\x18\x01 \x01(\x0b\x32\x1a.trigpoint.v1.ProverOrdersH\x00\x42\t\n\x07message\"u\n\x0cProverOrders\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12\'\n\x04life\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06orders\x18\x03 \x03(\x0b\x32\x19.trigpoint.v1.ProverOrder\"I\n\x0bProverOrder\x12\x17\n\x0flandmark_key_id\x18\x01 \x01(\x0c\x12\x11\n\tendpoints\x18\x02 \x03(\t\x12\x0e\n\x06ticket\x18\x03 \x01(\x0c\"O\n\rProverResults\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12+\n\x07results\x18\x02 \x03(\x0b\x32\x1a.trigpoint.v1.ProverResult\"\x94\x01\n\x0cProverResult\x12\x17\n\x0flandmark_key_id\x18\x01 \x01(\x0c\x12\x30\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x1c.trigpoint.v1.ProverEvidenceH\x00\x12.\n\x07\x66\x61ilure\x18\x03 \x01(\x0e\x32\x1b.trigpoint.v1.ProverFailureH\x00\x42\t\n\x07outcome\"F\n\x0eProverEvidence\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x11\n\tstatement\x18\x02 \x01(\x0c\x12\x10\n\x08\x61nswered\x18\x03 \x01(\x0c\"B\n\x19ListLandmarkAuditsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x92\x01\n\x1aListLandmarkAuditsResponse\x12+\n\x06\x61udits\x18\x01 \x03(\x0b\x32\x1b.trigpoint.v1.LandmarkAudit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12.\n\naudit_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdd\x02\n\rLandmarkAudit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x08\x12\x0f\n\x07why_not\x18\x04 \x01(\t\x12%\n\x04rule\x18\x05 \x01(\x0e\x32\x17.trigpoint.v1.AuditRule\x12\x13\n\x0b\x65xplanation\x18\x06 \x01(\t\x12\x31\n\rdistrust_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0e\x63ontradictions\x18\x08 \x03(\x0b\x32\x1b.trigpoint.v1.Contradiction\x12\x19\n\x11ranged_by_domains\x18\t \x01(\x05\x12\x33\n\x0flast_range_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11position_bound_km\x18\x0b \x01(\x01\"s\n\rContradiction\x12\x16\n\x0e\x62y_landmark_id\x18\x01 \x01(\t\x12\x16\n\x0eof_landmark_id\x18\x02 \x01(\t\x12\x0e\n\x06rtt_ns\x18\x03 \x01(\x03\x12\x10\n\x08\x61part_km\x18\x04 \x01(\x01\x12\x10\n\x08reach_km\x18\x05 \x01(\x01\"\xaa\x01\n\x14PlanLandmarksRequest\x12%\n\x05sites\x18\x01 \x03(\x0b\x32\x16.trigpoint.v1.PlanSite\x12/\n\ncandidates\x18\x02 \x03(\x0b\x32\x1b.trigpoint.v1.PlanCandidate\x12\x12\n\nmax_chosen\x18\x03 \x01(\x05\x12\x13\n\x0bpath_factor\x18\x04 \x01(\x01\x12\x11\n\taccess_ms\x18\x05 \x01(\x01\"\x8b\x01\n\x08PlanSite\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08presence\x18\x02 \x01(\x0e\x32\x16.trigpoint.v1.Presence\x12\x10\n\x08latitude\x18\x03 \x01(\x01\x12\x11\n\tlongitude\x18\x04 \x01(\x01\x12\x11\n\tradius_km\x18\x05 \x01(\x01\x12\x0f\n\x07\x63ountry\x18\x06 \x01(\t\"T\n\rPlanCandidate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x10\n\x08latitude\x18\x03 \x01(\x01\x12\x11\n\tlongitude\x18\x04 \x01(\x01\"\x8b\x01\n\x15PlanLandmarksResponse\x12(\n\x05sites\x18\x01 \x03(\x0b\x32\x19.trigpoint.v1.PlannedSite\x12-\n\x06\x63hosen\x18\x02 \x03(\x0b\x32\x1d.trigpoint.v1.ChosenCandidate\x12\x19\n\x11tolerated_domains\x18\x03 \x01(\x05\"\x9b\x01\n\x0bPlannedSite\x12$\n\x04site\x18\x01 \x01(\x0b\x32\x16.trigpoint.v1.PlanSite\x12\x14\n\x0cprovable_now\x18\x02 \x01(\x08\x12\x15\n\rprovable_then\x18\x03 \x01(\x08\x12(\n\x07reaches\x18\x04 \x03(\x0b\x32\x17.trigpoint.v1.PlanReach\x12\x0f\n\x07missing\x18\x05 \x01(\t\"q\n\tPlanReach\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tcandidate\x18\x02 \x01(\x08\x12\x13\n\x0b\x64istance_km\x18\x03 \x01(\x01\x12\x15\n\rneeded_rtt_ms\x18\x04 \x01(\x01\x12\x17\n\x0f\x65xpected_rtt_ms\x18\x05 \x01(\x01\"Q\n\x0f\x43hosenCandidate\x12.\n\tcandidate\x18\x01 \x01(\x0b\x32\x1b.trigpoint.v1.PlanCandidate\x12\x0e\n\x06gained\x18\x02 \x03(\t*\xc7\x01\n\rProverFailure\x12\x1e\n\x1aPROVER_FAILURE_UNSPECIFIED\x10\x00\x12\x1b\n\x17PROVER_FAILURE_NO_REPLY\x10\x01\x12\x1a\n\x16PROVER_FAILURE_REFUSED\x10\x02\x12!\n\x1dPROVER_FAILURE_TOO_FEW_ROUNDS\x10\x03\x12\x1d\n\x19PROVER_FAILURE_NO_RECEIPT\x10\x04\x12\x1b\n\x17PROVER_FAILURE_TOO_LATE\x10\x06*U\n\tAuditRule\x12\x1a\n\x16\x41UDIT_RULE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41UDIT_RULE_COUNTRY\x10\x01\x12\x14\n\x10\x41UDIT_RULE_LIGHT\x10\x02\x32\xff\x04\n\x0fLandmarkService\x12^\n\x0fImportLandmarks\x12$.trigpoint.v1.ImportLandmarksRequest\x1a%.trigpoint.v1.ImportLandmarksResponse\x12R\n\x0bGetLandmark\x12 .trigpoint.v1.GetLandmarkRequest\x1a!.trigpoint.v1.GetLandmarkResponse\x12X\n\rListLandmarks\x12\".trigpoint.v1.ListLandmarksRequest\x1a#.trigpoint.v1.ListLandmarksResponse\x12U\n\x0cGetTicketKey\x12!.trigpoint.v1.GetTicketKeyRequest\x1a\".trigpoint.v1.GetTicketKeyResponse\x12\x44\n\x05Prove\x12\x1a.trigpoint.v1.ProveRequest\x1a\x1b.trigpoint.v1.ProveResponse(\x01\x30\x01\x12g\n\x12ListLandmarkAudits\x12\'.trigpoint.v1.ListLandmarkAuditsRequest\x1a(.trigpoint.v1.ListLandmarkAuditsResponse\x12X\n\rPlanLandmarks\x12\".trigpoint.v1.PlanLandmarksRequest\x1a#.trigpoint.v1.PlanLandmarksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btrigpoint/v1/landmark.proto\x12\x0ctrigpoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19trigpoint/v1/change.proto\x1a\x18trigpoint/v1/place.proto\"\xc5\x03\n\x08Landmark\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\x10\n\x08operator\x18\x03 \x01(\t\x12\x0e\n\x06hoster\x18\x04 \x01(\t\x12\x10\n\x08latitude\x18\x05 \x01(\x01\x12\x11\n\tlongitude\x18\x06 \x01(\x01\x12\x16\n\x0euncertainty_km\x18\x07 \x01(\x01\x12\x15\n\rsurvey_method\x18\x08 \x01(\t\x12\x17\n\x0fvirtual_machine\x18\t \x01(\x08\x12\x11\n\tendpoints\x18\n \x03(\t\x12\x10\n\x08revision\x18\x0b \x01(\x03\x12/\n\x0brevise_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nvalid_from\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64omain\x18\x0f \x01(\t\x12\x0f\n\x07\x63ountry\x18\x10 \x01(\t\x12\x14\n\x0coperator_key\x18\x11 \x01(\x0c\x12\x1a\n\x12operator_signature\x18\x12 \x01(\x0c\"j\n\x16ImportLandmarksRequest\x12)\n\tlandmarks\x18\x01 \x03(\x0b\x32\x16.trigpoint.v1.Landmark\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x86\x01\n\x17ImportLandmarksResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\x12$\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x14.trigpoint.v1.Change\"\"\n\x12GetLandmarkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x13GetLandmarkResponse\x12(\n\x08landmark\x18\x01 \x01(\x0b\x32\x16.trigpoint.v1.Landmark\"=\n\x14ListLandmarksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x15ListLandmarksResponse\x12)\n\tlandmarks\x18\x01 \x03(\x0b\x32\x16.trigpoint.v1.Landmark\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x15\n\x13GetTicketKeyRequest\"*\n\x14GetTicketKeyResponse\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\"u\n\x0cProveRequest\x12*\n\x05ready\x18\x01 \x01(\x0b\x32\x19.trigpoint.v1.ProverReadyH\x00\x12.\n\x07results\x18\x02 \x01(\x0b\x32\x1b.trigpoint.v1.ProverResultsH\x00\x42\t\n\x07message\"\r\n\x0bProverReady\"H\n\rProveResponse\x12,\n\x06orders\x18\x01 \x01(\x0b\x32\x1a.trigpoint.v1.ProverOrdersH\x00\x42\t\n\x07message\"u\n\x0cProverOrders\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12\'\n\x04life\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06orders\x18\x03 \x03(\x0b\x32\x19.trigpoint.v1.ProverOrder\"I\n\x0bProverOrder\x12\x17\n\x0flandmark_key_id\x18\x01 \x01(\x0c\x12\x11\n\tendpoints\x18\x02 \x03(\t\x12\x0e\n\x06ticket\x18\x03 \x01(\x0c\"O\n\rProverResults\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12+\n\x07results\x18\x02 \x03(\x0b\x32\x1a.trigpoint.v1.ProverResult\"\x94\x01\n\x0cProverResult\x12\x17\n\x0flandmark_key_id\x18\x01 \x01(\x0c\x12\x30\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x1c.trigpoint.v1.ProverEvidenceH\x00\x12.\n\x07\x66\x61ilure\x18\x03 \x01(\x0e\x32\x1b.trigpoint.v1.ProverFailureH\x00\x42\t\n\x07outcome\"F\n\x0eProverEvidence\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x11\n\tstatement\x18\x02 \x01(\x0c\x12\x10\n\x08\x61nswered\x18\x03 \x01(\x0c\"B\n\x19ListLandmarkAuditsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x92\x01\n\x1aListLandmarkAuditsResponse\x12+\n\x06\x61udits\x18\x01 \x03(\x0b\x32\x1b.trigpoint.v1.LandmarkAudit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12.\n\naudit_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdd\x02\n\rLandmarkAudit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x08\x12\x0f\n\x07why_not\x18\x04 \x01(\t\x12%\n\x04rule\x18\x05 \x01(\x0e\x32\x17.trigpoint.v1.AuditRule\x12\x13\n\x0b\x65xplanation\x18\x06 \x01(\t\x12\x31\n\rdistrust_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0e\x63ontradictions\x18\x08 \x03(\x0b\x32\x1b.trigpoint.v1.Contradiction\x12\x19\n\x11ranged_by_domains\x18\t \x01(\x05\x12\x33\n\x0flast_range_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11position_bound_km\x18\x0b \x01(\x01\"s\n\rContradiction\x12\x16\n\x0e\x62y_landmark_id\x18\x01 \x01(\t\x12\x16\n\x0eof_landmark_id\x18\x02 \x01(\t\x12\x0e\n\x06rtt_ns\x18\x03 \x01(\x03\x12\x10\n\x08\x61part_km\x18\x04 \x01(\x01\x12\x10\n\x08reach_km\x18\x05 \x01(\x01\"\xaa\x01\n\x14PlanLandmarksRequest\x12%\n\x05sites\x18\x01 \x03(\x0b\x32\x16.trigpoint.v1.PlanSite\x12/\n\ncandidates\x18\x02 \x03(\x0b\x32\x1b.trigpoint.v1.PlanCandidate\x12\x12\n\nmax_chosen\x18\x03 \x01(\x05\x12\x13\n\x0bpath_factor\x18\x04 \x01(\x01\x12\x11\n\taccess_ms\x18\x05 \x01(\x01\"\x8b\x01\n\x08PlanSite\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08presence\x18\x02 \x01(\x0e\x32\x16.trigpoint.v1.Presence\x12\x10\n\x08latitude\x18\x03 \x01(\x01\x12\x11\n\tlongitude\x18\x04 \x01(\x01\x12\x11\n\tradius_km\x18\x05 \x01(\x01\x12\x0f\n\x07\x63ountry\x18\x06 \x01(\t\"T\n\rPlanCandidate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x10\n\x08latitude\x18\x03 \x01(\x01\x12\x11\n\tlongitude\x18\x04 \x01(\x01\"\x8b\x01\n\x15PlanLandmarksResponse\x12(\n\x05sites\x18\x01 \x03(\x0b\x32\x19.trigpoint.v1.PlannedSite\x12-\n\x06\x63hosen\x18\x02 \x03(\x0b\x32\x1d.trigpoint.v1.ChosenCandidate\x12\x19\n\x11tolerated_domains\x18\x03 \x01(\x05\"\x9b\x01\n\x0bPlannedSite\x12$\n\x04site\x18\x01 \x01(\x0b\x32\x16.trigpoint.v1.PlanSite\x12\x14\n\x0cprovable_now\x18\x02 \x01(\x08\x12\x15\n\rprovable_then\x18\x03 \x01(\x08\x12(\n\x07reaches\x18\x04 \x03(\x0b\x32\x17.trigpoint.v1.PlanReach\x12\x0f\n\x07missing\x18\x05 \x01(\t\"q\n\tPlanReach\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tcandidate\x18\x02 \x01(\x08\x12\x13\n\x0b\x64istance_km\x18\x03 \x01(\x01\x12\x15\n\rneeded_rtt_ms\x18\x04 \x01(\x01\x12\x17\n\x0f\x65xpected_rtt_ms\x18\x05 \x01(\x01\"Q\n\x0f\x43hosenCandidate\x12.\n\tcandidate\x18\x01 \x01(\x0b\x32\x1b.trigpoint.v1.PlanCandidate\x12\x0e\n\x06gained\x18\x02 \x03(\t*\xc7\x01\n\rProverFailure\x12\x1e\n\x1aPROVER_FAILURE_UNSPECIFIED\x10\x00\x12\x1b\n\x17PROVER_FAILURE_NO_REPLY\x10\x01\x12\x1a\n\x16PROVER_FAILURE_REFUSED\x10\x02\x12!\n\x1dPROVER_FAILURE_TOO_FEW_ROUNDS\x10\x03\x12\x1d\n\x19PROVER_FAILURE_NO_RECEIPT\x10\x04\x12\x1b\n\x17PROVER_FAILURE_TOO_LATE\x10\x06*U\n\tAuditRule\x12\x1a\n\x16\x41UDIT_RULE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41UDIT_RULE_COUNTRY\x10\x01\x12\x14\n\x10\x41UDIT_RULE_LIGHT\x10\x02\x32\xff\x04\n\x0fLandmarkService\x12^\n\x0fImportLandmarks\x12$.trigpoint.v1.ImportLandmarksRequest\x1a%.trigpoint.v1.ImportLandmarksResponse\x12R\n\x0bGetLandmark\x12 .trigpoint.v1.GetLandmarkRequest\x1a!.trigpoint.v1.GetLandmarkResponse\x12X\n\rListLandmarks\x12\".trigpoint.v1.ListLandmarksRequest\x1a#.trigpoint.v1.ListLandmarksResponse\x12U\n\x0cGetTicketKey\x12!.trigpoint.v1.GetTicketKeyRequest\x1a\".trigpoint.v1.GetTicketKeyResponse\x12\x44\n\x05Prove\x12\x1a.trigpoint.v1.ProveRequest\x1a\x1b.trigpoint.v1.ProveResponse(\x01\x30\x01\x12g\n\x12ListLandmarkAudits\x12\'.trigpoint.v1.ListLandmarkAuditsRequest\x1a(.trigpoint.v1.ListLandmarkAuditsResponse\x12X\n\rPlanLandmarks\x12\".trigpoint.v1.PlanLandmarksRequest\x1a#.trigpoint.v1.PlanLandmarksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trigpoint.v1.landmark_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROVERFAILURE']._serialized_start=3398
-  _globals['_PROVERFAILURE']._serialized_end=3597
-  _globals['_AUDITRULE']._serialized_start=3599
-  _globals['_AUDITRULE']._serialized_end=3684
-  _globals['_LANDMARK']._serialized_start=137
-  _globals['_LANDMARK']._serialized_end=590
-  _globals['_IMPORTLANDMARKSREQUEST']._serialized_start=592
-  _globals['_IMPORTLANDMARKSREQUEST']._serialized_end=682
-  _globals['_IMPORTLANDMARKSRESPONSE']._serialized_start=684
-  _globals['_IMPORTLANDMARKSRESPONSE']._serialized_end=780
-  _globals['_GETLANDMARKREQUEST']._serialized_start=782
-  _globals['_GETLANDMARKREQUEST']._serialized_end=816
-  _globals['_GETLANDMARKRESPONSE']._serialized_start=818
-  _globals['_GETLANDMARKRESPONSE']._serialized_end=881
-  _globals['_LISTLANDMARKSREQUEST']._serialized_start=883
-  _globals['_LISTLANDMARKSREQUEST']._serialized_end=944
-  _globals['_LISTLANDMARKSRESPONSE']._serialized_start=946
-  _globals['_LISTLANDMARKSRESPONSE']._serialized_end=1037
-  _globals['_GETTICKETKEYREQUEST']._serialized_start=1039
-  _globals['_GETTICKETKEYREQUEST']._serialized_end=1060
-  _globals['_GETTICKETKEYRESPONSE']._serialized_start=1062
-  _globals['_GETTICKETKEYRESPONSE']._serialized_end=1104
-  _globals['_PROVEREQUEST']._serialized_start=1106
-  _globals['_PROVEREQUEST']._serialized_end=1223
-  _globals['_PROVERREADY']._serialized_start=1225
-  _globals['_PROVERREADY']._serialized_end=1238
-  _globals['_PROVERESPONSE']._serialized_start=1240
-  _globals['_PROVERESPONSE']._serialized_end=1312
-  _globals['_PROVERORDERS']._serialized_start=1314
-  _globals['_PROVERORDERS']._serialized_end=1431
-  _globals['_PROVERORDER']._serialized_start=1433
-  _globals['_PROVERORDER']._serialized_end=1506
-  _globals['_PROVERRESULTS']._serialized_start=1508
-  _globals['_PROVERRESULTS']._serialized_end=1587
-  _globals['_PROVERRESULT']._serialized_start=1590
-  _globals['_PROVERRESULT']._serialized_end=1738
-  _globals['_PROVEREVIDENCE']._serialized_start=1740
-  _globals['_PROVEREVIDENCE']._serialized_end=1810
-  _globals['_LISTLANDMARKAUDITSREQUEST']._serialized_start=1812
-  _globals['_LISTLANDMARKAUDITSREQUEST']._serialized_end=1878
-  _globals['_LISTLANDMARKAUDITSRESPONSE']._serialized_start=1881
-  _globals['_LISTLANDMARKAUDITSRESPONSE']._serialized_end=2027
-  _globals['_LANDMARKAUDIT']._serialized_start=2030
-  _globals['_LANDMARKAUDIT']._serialized_end=2379
-  _globals['_CONTRADICTION']._serialized_start=2381
-  _globals['_CONTRADICTION']._serialized_end=2496
-  _globals['_PLANLANDMARKSREQUEST']._serialized_start=2499
-  _globals['_PLANLANDMARKSREQUEST']._serialized_end=2669
-  _globals['_PLANSITE']._serialized_start=2672
-  _globals['_PLANSITE']._serialized_end=2811
-  _globals['_PLANCANDIDATE']._serialized_start=2813
-  _globals['_PLANCANDIDATE']._serialized_end=2897
-  _globals['_PLANLANDMARKSRESPONSE']._serialized_start=2900
-  _globals['_PLANLANDMARKSRESPONSE']._serialized_end=3039
-  _globals['_PLANNEDSITE']._serialized_start=3042
-  _globals['_PLANNEDSITE']._serialized_end=3197
-  _globals['_PLANREACH']._serialized_start=3199
-  _globals['_PLANREACH']._serialized_end=3312
-  _globals['_CHOSENCANDIDATE']._serialized_start=3314
-  _globals['_CHOSENCANDIDATE']._serialized_end=3395
-  _globals['_LANDMARKSERVICE']._serialized_start=3687
-  _globals['_LANDMARKSERVICE']._serialized_end=4326
+  _globals['_PROVERFAILURE']._serialized_start=3480
+  _globals['_PROVERFAILURE']._serialized_end=3679
+  _globals['_AUDITRULE']._serialized_start=3681
+  _globals['_AUDITRULE']._serialized_end=3766
+  _globals['_LANDMARK']._serialized_start=164
+  _globals['_LANDMARK']._serialized_end=617
+  _globals['_IMPORTLANDMARKSREQUEST']._serialized_start=619
+  _globals['_IMPORTLANDMARKSREQUEST']._serialized_end=725
+  _globals['_IMPORTLANDMARKSRESPONSE']._serialized_start=728
+  _globals['_IMPORTLANDMARKSRESPONSE']._serialized_end=862
+  _globals['_GETLANDMARKREQUEST']._serialized_start=864
+  _globals['_GETLANDMARKREQUEST']._serialized_end=898
+  _globals['_GETLANDMARKRESPONSE']._serialized_start=900
+  _globals['_GETLANDMARKRESPONSE']._serialized_end=963
+  _globals['_LISTLANDMARKSREQUEST']._serialized_start=965
+  _globals['_LISTLANDMARKSREQUEST']._serialized_end=1026
+  _globals['_LISTLANDMARKSRESPONSE']._serialized_start=1028
+  _globals['_LISTLANDMARKSRESPONSE']._serialized_end=1119
+  _globals['_GETTICKETKEYREQUEST']._serialized_start=1121
+  _globals['_GETTICKETKEYREQUEST']._serialized_end=1142
+  _globals['_GETTICKETKEYRESPONSE']._serialized_start=1144
+  _globals['_GETTICKETKEYRESPONSE']._serialized_end=1186
+  _globals['_PROVEREQUEST']._serialized_start=1188
+  _globals['_PROVEREQUEST']._serialized_end=1305
+  _globals['_PROVERREADY']._serialized_start=1307
+  _globals['_PROVERREADY']._serialized_end=1320
+  _globals['_PROVERESPONSE']._serialized_start=1322
+  _globals['_PROVERESPONSE']._serialized_end=1394
+  _globals['_PROVERORDERS']._serialized_start=1396
+  _globals['_PROVERORDERS']._serialized_end=1513
+  _globals['_PROVERORDER']._serialized_start=1515
+  _globals['_PROVERORDER']._serialized_end=1588
+  _globals['_PROVERRESULTS']._serialized_start=1590
+  _globals['_PROVERRESULTS']._serialized_end=1669
+  _globals['_PROVERRESULT']._serialized_start=1672
+  _globals['_PROVERRESULT']._serialized_end=1820
+  _globals['_PROVEREVIDENCE']._serialized_start=1822
+  _globals['_PROVEREVIDENCE']._serialized_end=1892
+  _globals['_LISTLANDMARKAUDITSREQUEST']._serialized_start=1894
+  _globals['_LISTLANDMARKAUDITSREQUEST']._serialized_end=1960
+  _globals['_LISTLANDMARKAUDITSRESPONSE']._serialized_start=1963
+  _globals['_LISTLANDMARKAUDITSRESPONSE']._serialized_end=2109
+  _globals['_LANDMARKAUDIT']._serialized_start=2112
+  _globals['_LANDMARKAUDIT']._serialized_end=2461
+  _globals['_CONTRADICTION']._serialized_start=2463
+  _globals['_CONTRADICTION']._serialized_end=2578
+  _globals['_PLANLANDMARKSREQUEST']._serialized_start=2581
+  _globals['_PLANLANDMARKSREQUEST']._serialized_end=2751
+  _globals['_PLANSITE']._serialized_start=2754
+  _globals['_PLANSITE']._serialized_end=2893
+  _globals['_PLANCANDIDATE']._serialized_start=2895
+  _globals['_PLANCANDIDATE']._serialized_end=2979
+  _globals['_PLANLANDMARKSRESPONSE']._serialized_start=2982
+  _globals['_PLANLANDMARKSRESPONSE']._serialized_end=3121
+  _globals['_PLANNEDSITE']._serialized_start=3124
+  _globals['_PLANNEDSITE']._serialized_end=3279
+  _globals['_PLANREACH']._serialized_start=3281
+  _globals['_PLANREACH']._serialized_end=3394
+  _globals['_CHOSENCANDIDATE']._serialized_start=3396
+  _globals['_CHOSENCANDIDATE']._serialized_end=3477
+  _globals['_LANDMARKSERVICE']._serialized_start=3769
+  _globals['_LANDMARKSERVICE']._serialized_end=4408
 # @@protoc_insertion_point(module_scope)

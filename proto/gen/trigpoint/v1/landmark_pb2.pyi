@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trigpoint.v1 import change_pb2 as _change_pb2
 from trigpoint.v1 import place_pb2 as _place_pb2
 import builtins as _builtins
 import sys
@@ -188,8 +189,11 @@ class ImportLandmarksRequest(_message.Message):
 
     LANDMARKS_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     validate_only: _builtins.bool
     """Check and count, change nothing."""
+    reason: _builtins.str
+    """Why, 1 to 500 characters; it stands in the revisions. Empty: "import"."""
     @_builtins.property
     def landmarks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Landmark]:
         """At most 10,000; output-only fields are ignored."""
@@ -199,10 +203,11 @@ class ImportLandmarksRequest(_message.Message):
         *,
         landmarks: _abc.Iterable[Global___Landmark] | None = ...,
         validate_only: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["landmarks", b"landmarks", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["landmarks", b"landmarks", "reason", b"reason", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,29 +215,35 @@ Global___ImportLandmarksRequest: _TypeAlias = ImportLandmarksRequest  # noqa: Y0
 
 @_typing.final
 class ImportLandmarksResponse(_message.Message):
-    """What the import did, or would do."""
+    """What the import would do."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CREATED_COUNT_FIELD_NUMBER: _builtins.int
     UPDATED_COUNT_FIELD_NUMBER: _builtins.int
     UNCHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
     created_count: _builtins.int
     """New landmarks."""
     updated_count: _builtins.int
     """Landmarks with a new revision."""
     unchanged_count: _builtins.int
     """Landmarks that stand already as given."""
+    @_builtins.property
+    def change(self) -> _change_pb2.Change:
+        """Waits for another person; unset when nothing would change, and on validate_only."""
+
     def __init__(
         self,
         *,
         created_count: _builtins.int = ...,
         updated_count: _builtins.int = ...,
         unchanged_count: _builtins.int = ...,
+        change: _change_pb2.Change | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_count", b"created_count", "unchanged_count", b"unchanged_count", "updated_count", b"updated_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "created_count", b"created_count", "unchanged_count", b"unchanged_count", "updated_count", b"updated_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

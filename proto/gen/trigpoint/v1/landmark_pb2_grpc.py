@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class LandmarkServiceStub:
-    """The registry of landmarks. Callers' roles: officer for everything, landmark for reading.
+    """The registry of landmarks. Callers: officers, approvers and admins propose, viewers, auditors and landmarks read.
     """
 
     def __init__(self, channel):
@@ -73,11 +73,12 @@ class LandmarkServiceStub:
 
 
 class LandmarkServiceServicer:
-    """The registry of landmarks. Callers' roles: officer for everything, landmark for reading.
+    """The registry of landmarks. Callers: officers, approvers and admins propose, viewers, auditors and landmarks read.
     """
 
     def ImportLandmarks(self, request, context):
-        """Adds landmarks, or new revisions of landmarks that are registered: all or none. Role: officer.
+        """Proposes landmarks, or new revisions of landmarks that are registered: all or none. Unless nothing would change, the response names the
+        change that another person approves. Callers: officer, approver, admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,7 +175,7 @@ def add_LandmarkServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LandmarkService:
-    """The registry of landmarks. Callers' roles: officer for everything, landmark for reading.
+    """The registry of landmarks. Callers: officers, approvers and admins propose, viewers, auditors and landmarks read.
     """
 
     @staticmethod

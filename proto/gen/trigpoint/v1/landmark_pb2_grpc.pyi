@@ -27,14 +27,16 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LandmarkServiceStub:
-    """The registry of landmarks. Callers' roles: officer for everything, landmark for reading."""
+    """The registry of landmarks. Callers: officers, approvers and admins propose, viewers, auditors and landmarks read."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LandmarkServiceAsyncStub: ...
     ImportLandmarks: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.ImportLandmarksRequest, _landmark_pb2.ImportLandmarksResponse]
-    """Adds landmarks, or new revisions of landmarks that are registered: all or none. Role: officer."""
+    """Proposes landmarks, or new revisions of landmarks that are registered: all or none. Unless nothing would change, the response names the
+    change that another person approves. Callers: officer, approver, admin.
+    """
     GetLandmark: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.GetLandmarkRequest, _landmark_pb2.GetLandmarkResponse]
     """One landmark. NOT_FOUND when it is not registered. Roles: officer, landmark."""
     ListLandmarks: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.ListLandmarksRequest, _landmark_pb2.ListLandmarksResponse]
@@ -54,11 +56,13 @@ class LandmarkServiceStub:
 
 @_typing.type_check_only
 class LandmarkServiceAsyncStub(LandmarkServiceStub):
-    """The registry of landmarks. Callers' roles: officer for everything, landmark for reading."""
+    """The registry of landmarks. Callers: officers, approvers and admins propose, viewers, auditors and landmarks read."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ImportLandmarks: _aio.UnaryUnaryMultiCallable[_landmark_pb2.ImportLandmarksRequest, _landmark_pb2.ImportLandmarksResponse]  # type: ignore[assignment]
-    """Adds landmarks, or new revisions of landmarks that are registered: all or none. Role: officer."""
+    """Proposes landmarks, or new revisions of landmarks that are registered: all or none. Unless nothing would change, the response names the
+    change that another person approves. Callers: officer, approver, admin.
+    """
     GetLandmark: _aio.UnaryUnaryMultiCallable[_landmark_pb2.GetLandmarkRequest, _landmark_pb2.GetLandmarkResponse]  # type: ignore[assignment]
     """One landmark. NOT_FOUND when it is not registered. Roles: officer, landmark."""
     ListLandmarks: _aio.UnaryUnaryMultiCallable[_landmark_pb2.ListLandmarksRequest, _landmark_pb2.ListLandmarksResponse]  # type: ignore[assignment]
@@ -77,7 +81,7 @@ class LandmarkServiceAsyncStub(LandmarkServiceStub):
     """
 
 class LandmarkServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The registry of landmarks. Callers' roles: officer for everything, landmark for reading."""
+    """The registry of landmarks. Callers: officers, approvers and admins propose, viewers, auditors and landmarks read."""
 
     @_abc_1.abstractmethod
     def ImportLandmarks(
@@ -85,7 +89,9 @@ class LandmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _landmark_pb2.ImportLandmarksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_landmark_pb2.ImportLandmarksResponse, _abc.Awaitable[_landmark_pb2.ImportLandmarksResponse]]:
-        """Adds landmarks, or new revisions of landmarks that are registered: all or none. Role: officer."""
+        """Proposes landmarks, or new revisions of landmarks that are registered: all or none. Unless nothing would change, the response names the
+        change that another person approves. Callers: officer, approver, admin.
+        """
 
     @_abc_1.abstractmethod
     def GetLandmark(

@@ -23,38 +23,39 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from trigpoint.v1 import change_pb2 as trigpoint_dot_v1_dot_change__pb2
 from trigpoint.v1 import device_pb2 as trigpoint_dot_v1_dot_device__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctrigpoint/v1/licensing.proto\x12\x0ctrigpoint.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19trigpoint/v1/device.proto\"e\n\x18ImportDeploymentsRequest\x12.\n\x07options\x18\x01 \x01(\x0b\x32\x1b.trigpoint.v1.ImportOptionsH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"R\n\rImportOptions\x12*\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1a.trigpoint.v1.ImportFormat\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"\xcf\x01\n\x19ImportDeploymentsResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12,\n\x06\x65rrors\x18\x05 \x03(\x0b\x32\x1c.trigpoint.v1.ImportRowError\x12\x13\n\x0b\x65rror_count\x18\x06 \x01(\x03\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\"L\n\x0eImportRowError\x12\x0b\n\x03row\x18\x01 \x01(\x03\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\" \n\x10GetDeviceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x11GetDeviceResponse\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.trigpoint.v1.Device\"K\n\x12ListDevicesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"i\n\x13ListDevicesResponse\x12%\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.trigpoint.v1.Device\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"B\n\x13WatchDevicesRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x1b\n\x13\x61\x66ter_change_number\x18\x02 \x01(\x03\"\x91\x01\n\x14WatchDevicesResponse\x12%\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.trigpoint.v1.Device\x12\x0c\n\x04left\x18\x02 \x03(\t\x12\x15\n\rchange_number\x18\x03 \x01(\x03\x12-\n\tread_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\\\n\x0cImportFormat\x12\x1d\n\x19IMPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11IMPORT_FORMAT_CSV\x10\x01\x12\x16\n\x12IMPORT_FORMAT_JSON\x10\x02\x32\xf5\x02\n\x10LicensingService\x12\x66\n\x11ImportDeployments\x12&.trigpoint.v1.ImportDeploymentsRequest\x1a\'.trigpoint.v1.ImportDeploymentsResponse(\x01\x12L\n\tGetDevice\x12\x1e.trigpoint.v1.GetDeviceRequest\x1a\x1f.trigpoint.v1.GetDeviceResponse\x12R\n\x0bListDevices\x12 .trigpoint.v1.ListDevicesRequest\x1a!.trigpoint.v1.ListDevicesResponse\x12W\n\x0cWatchDevices\x12!.trigpoint.v1.WatchDevicesRequest\x1a\".trigpoint.v1.WatchDevicesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctrigpoint/v1/licensing.proto\x12\x0ctrigpoint.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19trigpoint/v1/change.proto\x1a\x19trigpoint/v1/device.proto\"e\n\x18ImportDeploymentsRequest\x12.\n\x07options\x18\x01 \x01(\x0b\x32\x1b.trigpoint.v1.ImportOptionsH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"b\n\rImportOptions\x12*\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1a.trigpoint.v1.ImportFormat\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xa5\x02\n\x19ImportDeploymentsResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12,\n\x06\x65rrors\x18\x05 \x03(\x0b\x32\x1c.trigpoint.v1.ImportRowError\x12\x13\n\x0b\x65rror_count\x18\x06 \x01(\x03\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x12$\n\x06\x63hange\x18\x08 \x01(\x0b\x32\x14.trigpoint.v1.Change\x12.\n\x08warnings\x18\t \x03(\x0b\x32\x1c.trigpoint.v1.ImportRowError\"L\n\x0eImportRowError\x12\x0b\n\x03row\x18\x01 \x01(\x03\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\" \n\x10GetDeviceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x11GetDeviceResponse\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.trigpoint.v1.Device\"K\n\x12ListDevicesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"i\n\x13ListDevicesResponse\x12%\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.trigpoint.v1.Device\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"B\n\x13WatchDevicesRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x1b\n\x13\x61\x66ter_change_number\x18\x02 \x01(\x03\"\x91\x01\n\x14WatchDevicesResponse\x12%\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.trigpoint.v1.Device\x12\x0c\n\x04left\x18\x02 \x03(\t\x12\x15\n\rchange_number\x18\x03 \x01(\x03\x12-\n\tread_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\\\n\x0cImportFormat\x12\x1d\n\x19IMPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11IMPORT_FORMAT_CSV\x10\x01\x12\x16\n\x12IMPORT_FORMAT_JSON\x10\x02\x32\xf5\x02\n\x10LicensingService\x12\x66\n\x11ImportDeployments\x12&.trigpoint.v1.ImportDeploymentsRequest\x1a\'.trigpoint.v1.ImportDeploymentsResponse(\x01\x12L\n\tGetDevice\x12\x1e.trigpoint.v1.GetDeviceRequest\x1a\x1f.trigpoint.v1.GetDeviceResponse\x12R\n\x0bListDevices\x12 .trigpoint.v1.ListDevicesRequest\x1a!.trigpoint.v1.ListDevicesResponse\x12W\n\x0cWatchDevices\x12!.trigpoint.v1.WatchDevicesRequest\x1a\".trigpoint.v1.WatchDevicesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trigpoint.v1.licensing_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IMPORTFORMAT']._serialized_start=1074
-  _globals['_IMPORTFORMAT']._serialized_end=1166
-  _globals['_IMPORTDEPLOYMENTSREQUEST']._serialized_start=106
-  _globals['_IMPORTDEPLOYMENTSREQUEST']._serialized_end=207
-  _globals['_IMPORTOPTIONS']._serialized_start=209
-  _globals['_IMPORTOPTIONS']._serialized_end=291
-  _globals['_IMPORTDEPLOYMENTSRESPONSE']._serialized_start=294
-  _globals['_IMPORTDEPLOYMENTSRESPONSE']._serialized_end=501
-  _globals['_IMPORTROWERROR']._serialized_start=503
-  _globals['_IMPORTROWERROR']._serialized_end=579
-  _globals['_GETDEVICEREQUEST']._serialized_start=581
-  _globals['_GETDEVICEREQUEST']._serialized_end=613
-  _globals['_GETDEVICERESPONSE']._serialized_start=615
-  _globals['_GETDEVICERESPONSE']._serialized_end=672
-  _globals['_LISTDEVICESREQUEST']._serialized_start=674
-  _globals['_LISTDEVICESREQUEST']._serialized_end=749
-  _globals['_LISTDEVICESRESPONSE']._serialized_start=751
-  _globals['_LISTDEVICESRESPONSE']._serialized_end=856
-  _globals['_WATCHDEVICESREQUEST']._serialized_start=858
-  _globals['_WATCHDEVICESREQUEST']._serialized_end=924
-  _globals['_WATCHDEVICESRESPONSE']._serialized_start=927
-  _globals['_WATCHDEVICESRESPONSE']._serialized_end=1072
-  _globals['_LICENSINGSERVICE']._serialized_start=1169
-  _globals['_LICENSINGSERVICE']._serialized_end=1542
+  _globals['_IMPORTFORMAT']._serialized_start=1203
+  _globals['_IMPORTFORMAT']._serialized_end=1295
+  _globals['_IMPORTDEPLOYMENTSREQUEST']._serialized_start=133
+  _globals['_IMPORTDEPLOYMENTSREQUEST']._serialized_end=234
+  _globals['_IMPORTOPTIONS']._serialized_start=236
+  _globals['_IMPORTOPTIONS']._serialized_end=334
+  _globals['_IMPORTDEPLOYMENTSRESPONSE']._serialized_start=337
+  _globals['_IMPORTDEPLOYMENTSRESPONSE']._serialized_end=630
+  _globals['_IMPORTROWERROR']._serialized_start=632
+  _globals['_IMPORTROWERROR']._serialized_end=708
+  _globals['_GETDEVICEREQUEST']._serialized_start=710
+  _globals['_GETDEVICEREQUEST']._serialized_end=742
+  _globals['_GETDEVICERESPONSE']._serialized_start=744
+  _globals['_GETDEVICERESPONSE']._serialized_end=801
+  _globals['_LISTDEVICESREQUEST']._serialized_start=803
+  _globals['_LISTDEVICESREQUEST']._serialized_end=878
+  _globals['_LISTDEVICESRESPONSE']._serialized_start=880
+  _globals['_LISTDEVICESRESPONSE']._serialized_end=985
+  _globals['_WATCHDEVICESREQUEST']._serialized_start=987
+  _globals['_WATCHDEVICESREQUEST']._serialized_end=1053
+  _globals['_WATCHDEVICESRESPONSE']._serialized_start=1056
+  _globals['_WATCHDEVICESRESPONSE']._serialized_end=1201
+  _globals['_LICENSINGSERVICE']._serialized_start=1298
+  _globals['_LICENSINGSERVICE']._serialized_end=1671
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trigpoint.v1 import change_pb2 as _change_pb2
 from trigpoint.v1 import device_pb2 as _device_pb2
 import builtins as _builtins
 import sys
@@ -83,19 +84,23 @@ class ImportOptions(_message.Message):
 
     FORMAT_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     format: Global___ImportFormat.ValueType
     """Format of the bytes that follow."""
     validate_only: _builtins.bool
     """Check and count, change nothing."""
+    reason: _builtins.str
+    """Why, 1 to 500 characters; it stands in the revisions. Empty: "import"."""
     def __init__(
         self,
         *,
         format: Global___ImportFormat.ValueType = ...,
         validate_only: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "reason", b"reason", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -114,6 +119,8 @@ class ImportDeploymentsResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     ERROR_COUNT_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     row_count: _builtins.int
     """Rows read."""
     created_count: _builtins.int
@@ -130,6 +137,14 @@ class ImportDeploymentsResponse(_message.Message):
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportRowError]:
         """What is wrong, by row; at most 1,000. Not empty: nothing was imported."""
 
+    @_builtins.property
+    def change(self) -> _change_pb2.Change:
+        """Set when another person must approve: nothing is imported yet."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportRowError]:
+        """What a reader should know and what stops nothing, as a license to a prohibited destination; by row, at most 8."""
+
     def __init__(
         self,
         *,
@@ -140,10 +155,12 @@ class ImportDeploymentsResponse(_message.Message):
         errors: _abc.Iterable[Global___ImportRowError] | None = ...,
         error_count: _builtins.int = ...,
         validate_only: _builtins.bool = ...,
+        change: _change_pb2.Change | None = ...,
+        warnings: _abc.Iterable[Global___ImportRowError] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_count", b"created_count", "error_count", b"error_count", "errors", b"errors", "row_count", b"row_count", "unchanged_count", b"unchanged_count", "updated_count", b"updated_count", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "created_count", b"created_count", "error_count", b"error_count", "errors", b"errors", "row_count", b"row_count", "unchanged_count", b"unchanged_count", "updated_count", b"updated_count", "validate_only", b"validate_only", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class LicensingServiceStub:
-    """Records of licensed accelerators and how they stand. Caller's role: officer.
+    """Licensed accelerators and how they stand. Callers: viewer, officer, approver, auditor; jurisdictions see their part.
     """
 
     def __init__(self, channel):
@@ -58,12 +58,13 @@ class LicensingServiceStub:
 
 
 class LicensingServiceServicer:
-    """Records of licensed accelerators and how they stand. Caller's role: officer.
+    """Licensed accelerators and how they stand. Callers: viewer, officer, approver, auditor; jurisdictions see their part.
     """
 
     def ImportDeployments(self, request_iterator, context):
         """Imports deployments from one file: all rows or none. The first message carries the options, the others the file's bytes in order.
-        Errors in rows are not a gRPC error: they come back in the response, numbered, and nothing is imported.
+        Errors in rows are not a gRPC error: they come back in the response, numbered, and nothing is imported. A license that is new is a draft. A
+        file that touches a license in force becomes a change that another person approves. Callers: officer, approver.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +123,7 @@ def add_LicensingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LicensingService:
-    """Records of licensed accelerators and how they stand. Caller's role: officer.
+    """Licensed accelerators and how they stand. Callers: viewer, officer, approver, auditor; jurisdictions see their part.
     """
 
     @staticmethod

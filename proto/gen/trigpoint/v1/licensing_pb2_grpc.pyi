@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LicensingServiceStub:
-    """Records of licensed accelerators and how they stand. Caller's role: officer."""
+    """Licensed accelerators and how they stand. Callers: viewer, officer, approver, auditor; jurisdictions see their part."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,7 +35,8 @@ class LicensingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LicensingServiceAsyncStub: ...
     ImportDeployments: _grpc.StreamUnaryMultiCallable[_licensing_pb2.ImportDeploymentsRequest, _licensing_pb2.ImportDeploymentsResponse]
     """Imports deployments from one file: all rows or none. The first message carries the options, the others the file's bytes in order.
-    Errors in rows are not a gRPC error: they come back in the response, numbered, and nothing is imported.
+    Errors in rows are not a gRPC error: they come back in the response, numbered, and nothing is imported. A license that is new is a draft. A
+    file that touches a license in force becomes a change that another person approves. Callers: officer, approver.
     """
     GetDevice: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.GetDeviceRequest, _licensing_pb2.GetDeviceResponse]
     """One device. NOT_FOUND when it is neither deployed nor seen."""
@@ -46,12 +47,13 @@ class LicensingServiceStub:
 
 @_typing.type_check_only
 class LicensingServiceAsyncStub(LicensingServiceStub):
-    """Records of licensed accelerators and how they stand. Caller's role: officer."""
+    """Licensed accelerators and how they stand. Callers: viewer, officer, approver, auditor; jurisdictions see their part."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ImportDeployments: _aio.StreamUnaryMultiCallable[_licensing_pb2.ImportDeploymentsRequest, _licensing_pb2.ImportDeploymentsResponse]  # type: ignore[assignment]
     """Imports deployments from one file: all rows or none. The first message carries the options, the others the file's bytes in order.
-    Errors in rows are not a gRPC error: they come back in the response, numbered, and nothing is imported.
+    Errors in rows are not a gRPC error: they come back in the response, numbered, and nothing is imported. A license that is new is a draft. A
+    file that touches a license in force becomes a change that another person approves. Callers: officer, approver.
     """
     GetDevice: _aio.UnaryUnaryMultiCallable[_licensing_pb2.GetDeviceRequest, _licensing_pb2.GetDeviceResponse]  # type: ignore[assignment]
     """One device. NOT_FOUND when it is neither deployed nor seen."""
@@ -61,7 +63,7 @@ class LicensingServiceAsyncStub(LicensingServiceStub):
     """Devices that match, first as they stand, then each time one changes. The stream stays open until the caller ends it."""
 
 class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Records of licensed accelerators and how they stand. Caller's role: officer."""
+    """Licensed accelerators and how they stand. Callers: viewer, officer, approver, auditor; jurisdictions see their part."""
 
     @_abc_1.abstractmethod
     def ImportDeployments(
@@ -70,7 +72,8 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_licensing_pb2.ImportDeploymentsResponse, _abc.Awaitable[_licensing_pb2.ImportDeploymentsResponse]]:
         """Imports deployments from one file: all rows or none. The first message carries the options, the others the file's bytes in order.
-        Errors in rows are not a gRPC error: they come back in the response, numbered, and nothing is imported.
+        Errors in rows are not a gRPC error: they come back in the response, numbered, and nothing is imported. A license that is new is a draft. A
+        file that touches a license in force becomes a change that another person approves. Callers: officer, approver.
         """
 
     @_abc_1.abstractmethod

@@ -61,6 +61,8 @@ class _AssuranceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Assurance.V
     """No range."""
     ASSURANCE_DEVICE_RANGED: _Assurance.ValueType  # 1
     """The device logged and signed the challenges that it answered."""
+    ASSURANCE_SIGNED_RANGE: _Assurance.ValueType  # 2
+    """The landmark's clock ran while the device signed; coarse by the signing time. A license may accept it; no landmark makes it yet."""
 
 class Assurance(_Assurance, metaclass=_AssuranceEnumTypeWrapper):
     """How a range was made, from strongest to weakest."""
@@ -69,6 +71,8 @@ ASSURANCE_UNSPECIFIED: Assurance.ValueType  # 0
 """No range."""
 ASSURANCE_DEVICE_RANGED: Assurance.ValueType  # 1
 """The device logged and signed the challenges that it answered."""
+ASSURANCE_SIGNED_RANGE: Assurance.ValueType  # 2
+"""The landmark's clock ran while the device signed; coarse by the signing time. A license may accept it; no landmark makes it yet."""
 Global___Assurance: _TypeAlias = Assurance  # noqa: Y015
 
 class _Presence:

@@ -78,6 +78,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """Finding: the license's validity is over."""
     REASON_LICENSE_NOT_YET_VALID: _Reason.ValueType  # 113
     """Finding: the license's validity has not begun."""
+    REASON_LICENSE_SUSPENDED: _Reason.ValueType  # 114
+    """Finding: the license is suspended."""
+    REASON_LICENSE_REVOKED: _Reason.ValueType  # 115
+    """Finding: the license is revoked."""
     REASON_FIRMWARE_MISMATCH: _Reason.ValueType  # 116
     """Finding: a measurement differs from the vendor's reference value."""
     REASON_REFERENCE_MISSING: _Reason.ValueType  # 117
@@ -86,10 +90,18 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """Finding: a range was dropped; the detail says for which of the 2xx reasons. It never accuses."""
     REASON_COUNTER_ROLLBACK: _Reason.ValueType  # 119
     """Finding: the device's counters went back."""
+    REASON_PRESENCE_OVERDUE: _Reason.ValueType  # 120
+    """Finding: reports come, but none in which its presence was proven for cadence + grace. It is a duty not kept, not a claim that the
+    device is elsewhere.
+    """
     REASON_SILENT: _Reason.ValueType  # 121
     """Finding: no verified report came for cadence + grace."""
+    REASON_NEVER_ACTIVATED: _Reason.ValueType  # 122
+    """Finding: it was shipped, and no verified report came by the day on which it was to be in service."""
     REASON_FOREIGN_REPORT: _Reason.ValueType  # 123
     """Finding: the device is deployed to another licensee than the agent that reports it."""
+    REASON_QUANTITY_EXCEEDED: _Reason.ValueType  # 124
+    """Finding: more devices are deployed under the license than it allows, and this one came after those."""
     REASON_RECEIPT_MALFORMED: _Reason.ValueType  # 201
     """Range void: the receipt is not the COSE and CBOR of docs/protocol.md §7."""
     REASON_RECEIPT_SIGNATURE_INVALID: _Reason.ValueType  # 202
@@ -174,6 +186,10 @@ REASON_LICENSE_EXPIRED: Reason.ValueType  # 112
 """Finding: the license's validity is over."""
 REASON_LICENSE_NOT_YET_VALID: Reason.ValueType  # 113
 """Finding: the license's validity has not begun."""
+REASON_LICENSE_SUSPENDED: Reason.ValueType  # 114
+"""Finding: the license is suspended."""
+REASON_LICENSE_REVOKED: Reason.ValueType  # 115
+"""Finding: the license is revoked."""
 REASON_FIRMWARE_MISMATCH: Reason.ValueType  # 116
 """Finding: a measurement differs from the vendor's reference value."""
 REASON_REFERENCE_MISSING: Reason.ValueType  # 117
@@ -182,10 +198,18 @@ REASON_RANGE_VOID: Reason.ValueType  # 118
 """Finding: a range was dropped; the detail says for which of the 2xx reasons. It never accuses."""
 REASON_COUNTER_ROLLBACK: Reason.ValueType  # 119
 """Finding: the device's counters went back."""
+REASON_PRESENCE_OVERDUE: Reason.ValueType  # 120
+"""Finding: reports come, but none in which its presence was proven for cadence + grace. It is a duty not kept, not a claim that the
+device is elsewhere.
+"""
 REASON_SILENT: Reason.ValueType  # 121
 """Finding: no verified report came for cadence + grace."""
+REASON_NEVER_ACTIVATED: Reason.ValueType  # 122
+"""Finding: it was shipped, and no verified report came by the day on which it was to be in service."""
 REASON_FOREIGN_REPORT: Reason.ValueType  # 123
 """Finding: the device is deployed to another licensee than the agent that reports it."""
+REASON_QUANTITY_EXCEEDED: Reason.ValueType  # 124
+"""Finding: more devices are deployed under the license than it allows, and this one came after those."""
 REASON_RECEIPT_MALFORMED: Reason.ValueType  # 201
 """Range void: the receipt is not the COSE and CBOR of docs/protocol.md §7."""
 REASON_RECEIPT_SIGNATURE_INVALID: Reason.ValueType  # 202

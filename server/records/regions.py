@@ -1,4 +1,4 @@
-"""Regions as JSON text, for the column that keeps them. One region has one text, so texts can be compared."""
+"""Regions as JSON text, as revisions and columns keep them. One region has one text, so texts can be compared."""
 
 import json
 from typing import Any

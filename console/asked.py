@@ -50,8 +50,12 @@ def _zoned(when: datetime) -> datetime:
 
 
 def license_of(number: str) -> str:
-    """Return the name of a license: in its number every byte but letters, digits, `.` and `-` is `_` and two digits."""
-    number = number.removeprefix("licenses/")
+    """Return the name of a license, of which its number or the name itself is given.
+
+    In a name every byte of the number but letters, digits, `.` and `-` is `_` and two hex digits.
+    """
+    if re.fullmatch(r"licenses/[A-Za-z0-9._-]+", number):
+        return number
     escaped = "".join(chr(b) if _PLAIN.fullmatch(chr(b)) else f"_{b:02x}" for b in number.encode())
     if not escaped:
         raise _unusable("a license is named by its number")

@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from trigpoint.v1 import cases_pb2, device_pb2, reason_pb2
 
 from console.plain import enum_text
 from console.record_facts import called
-from console.record_render import plain_table
+from console.record_render import indented, plain_table
 from console.text import absolute, age, clean, instant, plural
 
 _SEVERITY_STYLES = {"VIOLATION": "bold red", "WARNING": "yellow", "NOTICE": "dim"}
@@ -67,10 +66,10 @@ def page(response: cases_pb2.GetCaseResponse, now: datetime) -> Group:
     parts: list[RenderableType] = [head, Text(clean(case.title)), facts, Text("\nStory", "bold")]
     for entry in response.story:
         kind = enum_text(cases_pb2.CaseEntryKind.DESCRIPTOR, entry.kind) or ""
-        by = f" {clean(entry.by)}" if entry.by else ""
+        by = f" by {clean(entry.by)}" if entry.by else ""
         when = f"{absolute(instant(entry.time))}  "
         parts.append(Text.assemble((when, "dim"), (kind.lower(), _ENTRY_STYLES.get(kind, "")), by))
-        parts.append(Padding(Text(clean(entry.text)), (0, 0, 0, 4)))
+        parts.append(indented(entry.text, spaces=4))
     return Group(*parts)
 
 

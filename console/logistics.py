@@ -76,7 +76,12 @@ def plan(
     *,
     window: IdArgument,
     where: Annotated[
-        str, typer.Option("--where", help="LICENSE/SITE, or LICENSE for all its sites.", show_default=False)
+        str,
+        typer.Option(
+            "--where",
+            help="LICENSE/SITE, or LICENSE (with / in its number, its name) for all its sites.",
+            show_default=False,
+        ),
     ],
     starts_at: Annotated[str, typer.Option("--from", help="Date or time.", show_default=False)],
     ends_at: Annotated[str, typer.Option("--until", help="Last day, or time; at most 14 days.", show_default=False)],

@@ -2,12 +2,12 @@
 
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Group, RenderableType
-from rich.padding import Padding
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 from trigpoint.v1 import change_pb2, place_pb2, records_pb2
@@ -25,6 +25,25 @@ MOST_SITES = 20
 
 LONGEST_NAME = 34
 _CHANGE_STYLES = {"OPEN": "yellow", "APPLIED": "green", "STALE": "red", "REJECTED": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Indented:
+    """A paragraph, set in. Unlike Rich's Padding it leaves no spaces at the ends of lines."""
+
+    text: Text
+    spaces: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield its lines."""
+        for line in self.text.wrap(console, max(options.max_width - self.spaces, 1)):
+            line.rstrip()
+            yield Text.assemble(" " * self.spaces, line)
+
+
+def indented(line: str, style: str = "", *, spaces: int = 2) -> Indented:
+    """Return a paragraph of other people's text, set in."""
+    return Indented(Text(clean(line), style), spaces)
 
 
 def plain_table(*columns: str) -> Table:
@@ -75,7 +94,7 @@ def provability(entries: Iterable[records_pb2.Provability]) -> list[RenderableTy
         for entry in (first,) if first.provable else (first, *others):
             asked = (enum_text(place_pb2.Presence.DESCRIPTOR, entry.presence) or "").lower()
             answer = Text("provable", "green") if entry.provable else Text("not provable today", "yellow")
-            lines += [Text.assemble(f"{called(name)}, {asked}: ", answer), _indented(entry.detail)]
+            lines += [Text.assemble(f"{called(name)}, {asked}: ", answer), indented(entry.detail)]
     more = len(by_site) - MOST_SITES
     return [*lines, f"and {plural(more, 'more site')}: trigpoint landmark plan"] if more > 0 else lines
 
@@ -84,7 +103,7 @@ def waiting(change: change_pb2.Change) -> Group:
     """Return what waits for a second person, and how it goes on."""
     number = change.name.removeprefix("changes/")
     return Group(
-        *map(_indented, change.summary),
+        *map(indented, change.summary),
         Text(f"Change {number} waits for a second person: trigpoint change approve {number}", "yellow"),
     )
 
@@ -119,7 +138,7 @@ def change_page(change: change_pb2.Change, now: datetime) -> Group:
     if change.decided_by or change.decision_reason:
         told = f": {clean(change.decision_reason)}" if change.decision_reason else ""
         lines.append(Text(f"decided by {clean(change.decided_by)}, {absolute(instant(change.decide_time))}{told}"))
-    return Group(*lines, *map(_indented, change.summary))
+    return Group(*lines, *map(indented, change.summary))
 
 
 def revision_page(revision: records_pb2.Revision) -> Group:
@@ -129,7 +148,7 @@ def revision_page(revision: records_pb2.Revision) -> Group:
         (f"{clean(revision.name)} ", "bold"),
         f"revision {revision.revision}, {absolute(instant(revision.revise_time))}, {by}",
     )
-    return Group(head, _indented(f"why: {clean(revision.reason)}", "dim"), *map(_indented, _differences(revision)))
+    return Group(head, indented(f"why: {clean(revision.reason)}", "dim"), *map(indented, _differences(revision)))
 
 
 def _differences(revision: records_pb2.Revision) -> Iterable[str]:
@@ -141,10 +160,6 @@ def _differences(revision: records_pb2.Revision) -> Iterable[str]:
 def _held(entry: records_pb2.Record) -> Message | None:
     kind = entry.WhichOneof("record")
     return None if kind is None else getattr(entry, kind)
-
-
-def _indented(line: str, style: str = "") -> Padding:
-    return Padding(Text(clean(line), style), (0, 0, 0, 2))
 
 
 def _since(entry: records_pb2.Record, now: datetime) -> str:

@@ -16,11 +16,12 @@ from server.records.values import (
     Shipment,
     Site,
 )
-from server.store.errors import RecordConflictError
+from server.store.errors import HitsOpenError, RecordConflictError
 from server.store.record_rows import load_records, load_rows
 from server.store.record_types import StoredRecord
 from server.store.rows import chunks
 from server.store.schema import LICENSES, PARTIES, SITES
+from server.store.screening import blocked_parties
 from server.store.types import ImportRow
 from verifier.license import License, LicenseState
 
@@ -119,11 +120,28 @@ class Parts:
         parties = was.parties
         if held.licensee != was.terms.licensee:
             others = tuple(each for each in was.parties if each[1] is not PartyRole.LICENSEE)
-            parties = ((self._party_of(held.licensee), PartyRole.LICENSEE), *others)
+            party_id = self._party_of(held.licensee)
+            self._check_party(was.terms, party_id)
+            parties = ((party_id, PartyRole.LICENSEE), *others)
         quantity = was.quantity if told.quantity is None else told.quantity
         self._licenses[number] = LicenseRecord(held, parties, told.eccn or was.eccn, quantity)
         if self._licenses[number] != was:
             self._change(number, stored, self._licenses[number])
+
+    def _check_party(self, held: License, party_id: str) -> None:
+        """Let nobody come into an active license who was not screened (docs/protocol.md RC5).
+
+        Any other license is looked at when it becomes active.
+        """
+        if held.state is not LicenseState.ACTIVE:
+            return
+        others = [*self._made, *(record_name(after) for _, after in self.changes)]
+        if f"parties/{party_id}" in others:
+            raise RecordConflictError(
+                "licensee", f"write party {party_id} before it comes to license {held.number}, to be screened"
+            )
+        if hits := blocked_parties(self._connection, [party_id]):
+            raise HitsOpenError(hits)
 
     def _party_of(self, title: str) -> str:
         """Return the party of this name, one to be made when there is none."""

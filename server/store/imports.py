@@ -69,6 +69,7 @@ def import_deployments(
 
     Raises:
         RecordConflictError: A device comes twice, or rows contradict each other or what stands.
+        HitsOpenError: An active license would get a licensee with a screening hit (docs/protocol.md RC5).
         StaleRevisionError: A record that the rows name was revised after `basis` (docs/protocol.md RC2).
     """
     number = take_numbers(connection, "records", 1)[0] if write else read_counter(connection, "records") + 1

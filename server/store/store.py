@@ -194,6 +194,7 @@ class Store:
 
         Raises:
             RecordConflictError: Rows contradict each other or what stands.
+            HitsOpenError: An active license would get a licensee with a screening hit.
         """
 
         def run(connection: Connection) -> ImportOutcome:

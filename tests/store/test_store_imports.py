@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from server.records.names import deployment_name
+from server.records.names_alike import Likeness
 from server.records.sites import jurisdiction_of, slug_of, title_of
 from server.records.values import (
     ByBoard,
@@ -21,7 +22,9 @@ from server.records.values import (
     Site,
 )
 from server.store import DeviceFilter, ImportCounts, RecordConflictError, Store
-from server.store.record_types import ChangeState, RevisionFilter
+from server.store.errors import HitsOpenError
+from server.store.record_types import ChangeRecord, ChangeState, RevisionFilter
+from server.store.screening_types import ListEntry, NewList, PartyNames, ScreenedParty
 from server.store.staging import Clash, Staging
 from server.store.types import ImportOutcome, ImportRow, ImportShipment
 from tests.store.desk_world import deployment_on_record, in_force, put, set_state, shown, terms_of
@@ -256,6 +259,88 @@ async def test_a_file_is_stale_when_a_record_that_it_names_was_revised(store: St
     assert decided.state is (ChangeState.STALE if stale else ChangeState.APPLIED)
     assert (await store.records.get("licenses/D5") is None) is stale
     assert await store.get_device(pdi(5)) is None
+
+
+# who comes into a license by a file
+
+OTHER = replace(terms_of(), licensee="Qumolith Hosting")
+
+
+async def screened(store: Store, *found: Likeness) -> None:
+    """A list is in force, and the party `qh` was screened against it."""
+    entries = [ListEntry(each.entry_id, "invented", "Entity", each.title) for each in found]
+    party = ScreenedParty(PartyNames("qh", 1, ("Qumolith Hosting",)), found)
+    new = NewList("1", bytes(32), len(entries), "ann")
+    await store.screening.replace_list(new, entries, [party], START)
+
+
+async def approved(store: Store, *rows: ImportRow) -> ChangeRecord:
+    change = await store.records.propose_file([b"file"], "csv", ["x"], ["Example Cloud"], "ann", "more", START)
+    return await store.records.approve(change.change_id, "bob", "seen", START, rows)
+
+
+@pytest.fixture
+async def active(store: Store) -> Store:
+    await given(store, row(ByPdi(pdi(1))))
+    await set_state(store, LicenseState.ACTIVE)
+    return store
+
+
+async def licensee(store: Store) -> tuple[str, tuple[tuple[str, PartyRole], ...]]:
+    record = await on_record(store, "licenses/D1")
+    assert isinstance(record, LicenseRecord)
+    return record.terms.licensee, record.parties
+
+
+BEFORE = "Example Cloud", (("example-cloud", PartyRole.LICENSEE),)
+AFTER = "Qumolith Hosting", (("qh", PartyRole.LICENSEE),)
+HIT = Likeness("e1", 90.0, "Qumolith Hosting", "Qumolit Hosting", "Qumolit Hosting")
+
+
+async def test_a_file_gives_no_active_license_a_party_that_nobody_screened(active: Store) -> None:
+    with pytest.raises(RecordConflictError, match="write party qumolith-hosting before") as refused:
+        await given(active, row(ByPdi(pdi(1)), OTHER), validate_only=True)
+    assert refused.value.field == "licensee"
+    decided = await approved(active, row(ByPdi(pdi(1)), OTHER))
+    assert decided.state is ChangeState.STALE
+    assert await licensee(active) == BEFORE
+    assert await active.records.get("parties/qumolith-hosting") is None
+
+
+async def test_nor_one_that_an_earlier_row_of_the_file_makes(active: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.store.imports.ROWS", 1)
+    decided = await approved(active, row(ByPdi(pdi(2)), replace(OTHER, number="D2")), row(ByPdi(pdi(1)), OTHER))
+    assert decided.state is ChangeState.STALE
+    assert await licensee(active) == BEFORE
+    assert await active.records.get("licenses/D2") is None
+
+
+async def test_nor_one_with_a_hit(active: Store) -> None:
+    await put(active, Party("qh", "Qumolith Hosting"))
+    await screened(active, HIT)
+    with pytest.raises(HitsOpenError) as refused:
+        await approved(active, row(ByPdi(pdi(1)), OTHER))
+    assert refused.value.party_ids == ("qh",)
+    assert await licensee(active) == BEFORE
+
+
+async def test_but_one_that_was_screened_and_is_like_nobody(active: Store) -> None:
+    await put(active, Party("qh", "Qumolith Hosting"))
+    await screened(active)
+    decided = await approved(active, row(ByPdi(pdi(1)), OTHER))
+    assert decided.state is ChangeState.APPLIED
+    assert await licensee(active) == AFTER
+
+
+async def test_a_draft_takes_any_party(store: Store) -> None:
+    """It is looked at when it comes into force."""
+    await given(store, row(ByPdi(pdi(1))))
+    await put(store, Party("qh", "Qumolith Hosting"))
+    await screened(store, HIT)
+    await given(store, row(ByPdi(pdi(1)), OTHER))
+    assert await licensee(store) == AFTER
+    with pytest.raises(HitsOpenError):
+        await set_state(store, LicenseState.ACTIVE)
 
 
 # staging and names

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from server.records.values import Party
 from server.store import DeviceFilter, ImportCounts, RecordConflictError, Store
 from server.store.imports import ROWS
+from tests.store.desk_world import put
 from tests.store.store_world import (
     GERMANY,
     HOUR,
@@ -148,6 +150,7 @@ async def test_verdict_from_before_the_import_is_not_written(store: Store) -> No
 
 async def test_new_licensee_changes_every_device_of_the_license(store: Store) -> None:
     await deploy(store, [deployment(1), deployment(2)], START)
+    await put(store, Party("two", "Example Cloud Two"))
     before = await store.change_number()
     renamed = replace(license_of(), licensee="Example Cloud Two")
     await deploy(store, [deployment(1, renamed)], START)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from server.records.values import Party
 from server.store import DeviceFilter, DeviceRecord, Store
+from tests.store.desk_world import put
 from tests.store.store_world import HOUR, SITE, START, deployment, device, finding, license_of, pdi, record
 from tests.two_people import deploy
 from verifier.errors import Reason
@@ -92,6 +94,7 @@ async def test_time_under_another_license_does_not_count(reported: Store) -> Non
 async def test_other_changes_of_a_license_postpone_nothing(reported: Store) -> None:
     """Else a file that moves an end date each night would keep its devices from ever being silent."""
     await up(reported, START, START + HOUR)
+    await put(reported, Party("two", "Example Cloud Two"))
     extended = replace(license_of(), valid_until=license_of().valid_until + HOUR, licensee="Example Cloud Two")
     await deploy(reported, [deployment(1, extended)], START + HOUR)
     silent_at = START + ALLOWED + SECOND

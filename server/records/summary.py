@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from hashlib import sha256
 
 from server.records.names import license_name, site_name
 from server.records.values import (
@@ -16,20 +17,21 @@ from server.records.values import (
     Site,
 )
 from verifier.license import BoardSwap
-from verifier.place.regions import SiteDisc
+from verifier.place.regions import AnyOf, Polygon, SiteDisc
 
 MAX_LINES = 100
-MAX_LINE = 500
+MAX_LINE = 2_000
+"""Longer than two names of sites, so that nothing decisive is cut off; the list of parties stands last."""
 
-_LONG = {"aliases", "addresses", "address", "parties", "reference", "reason"}
+_LONG = {"aliases", "addresses", "address", "reference", "reason"}
 """Fields that are named and not told: they may be long."""
 
 
-def summary_of(lines: Sequence[str]) -> tuple[str, ...]:
-    """Return at most MAX_LINES lines; the last one says how many more there are."""
-    if len(lines) <= MAX_LINES:
+def summary_of(lines: Sequence[str], most: int = MAX_LINES) -> tuple[str, ...]:
+    """Return at most so many lines; the last one says how many more there are."""
+    if len(lines) <= most:
         return tuple(lines)
-    return (*lines[: MAX_LINES - 1], f"and {len(lines) - MAX_LINES + 1:,} more")
+    return (*lines[: most - 1], f"and {len(lines) - most + 1:,} more")
 
 
 def summary_line(name: str, before: Record | None, after: Record | None) -> str:
@@ -73,7 +75,9 @@ def _fields(record: Record) -> Iterator[tuple[str, object]]:
             yield from (("presence", terms.presence), ("assurance", terms.assurance))
             yield from (("tolerated_domains", terms.tolerated_domains), ("cadence", terms.cadence))
             yield from (("grace", terms.grace), ("surprises_per_day", terms.surprises_per_day))
-            yield from (("parties", parties), ("eccn", eccn), ("quantity", quantity))
+            # Which parties, since who approves must see them (docs/protocol.md RC4, RC5).
+            who = ", ".join(f"{party_id} {role.name}" for party_id, role in parties)
+            yield from (("eccn", eccn), ("quantity", quantity), ("parties", who))
         case Site(_, _, title, region, address, jurisdiction):
             yield from (("title", title), ("region", region), ("address", address), ("jurisdiction", jurisdiction))
         case DeploymentRecord(selector, number, site_id, shipment_id, swap):
@@ -110,8 +114,18 @@ def _placed(value: object) -> str:
         case SiteDisc(_, center, radius_km):
             # Exact, other than str(): a move by a meter must not look like none.
             return f"{radius_km:,} km around {center.latitude}, {center.longitude}"
+        case Polygon() | AnyOf():
+            return f"{value} {_drawn(value)}"
         case _:
             return str(value)
+
+
+def _drawn(value: Polygon | AnyOf) -> str:
+    """Tell drawings apart: they may move far with as many points as before."""
+    parts = [part for part in (value.members if isinstance(value, AnyOf) else (value,)) if isinstance(part, Polygon)]
+    longitudes, latitudes = zip(*(point for part in parts for ring in part.rings for point in ring), strict=True)
+    box = f"latitude {min(latitudes)} to {max(latitudes)}, longitude {min(longitudes)} to {max(longitudes)}"
+    return f"in {box}, SHA-256 {sha256(repr([part.rings for part in parts]).encode()).hexdigest()[:16]}"
 
 
 def _span(value: timedelta) -> str:

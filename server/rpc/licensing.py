@@ -110,7 +110,7 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
                 if outcome.touches_force and not options.validate_only:  # docs/protocol.md RC4
                     file.seek(0)
                     change = await self._store.records.propose_file(
-                        _pieces(file), file_format, outcome.summary, outcome.licensees, by, reason, now
+                        _pieces(file), file_format, outcome.summary, outcome.licensees, by, reason, now, outcome.basis
                     )
                     response.change.CopyFrom(change_to_proto(change))
                 return response

@@ -182,6 +182,7 @@ def _cursor(token: bytes) -> RevisionCursor:
     try:
         match json.loads(token):
             case [int() as number, str() as name, int() as revision] if max(abs(number), abs(revision)) < 1 << 63:
+                name.encode()  # half a surrogate pair, which JSON may escape, is no text of the store's
                 return RevisionCursor(number, name, revision)
     except (ValueError, RecursionError):
         pass

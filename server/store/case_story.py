@@ -148,4 +148,6 @@ def no_longer_ending() -> str:
 
 def _clip(text: str) -> str:
     flat = " ".join(text.split())
-    return flat if len(flat) <= DETAIL else f"{flat[: DETAIL - 1]}…"
+    if len(flat) <= DETAIL:
+        return flat
+    return f"{flat[: DETAIL - 2].rsplit(' ', 1)[0]} …"

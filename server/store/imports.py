@@ -5,6 +5,7 @@ size needs the memory of one chunk. Each row is checked before it comes here (se
 contradictions between rows, and between rows and what stands, are.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,13 +15,14 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from server.records.codec import record_to_json, swap_from_json
 from server.records.names import deployment_name, license_name, record_name, site_name
-from server.records.summary import MAX_LINES, summary_line
+from server.records.summary import MAX_LINES, summary_line, summary_of
 from server.records.values import ByPdi, DeploymentRecord, LicenseRecord, Record, RecordKind, Site
 from server.store import effects
 from server.store.counters import read_counter, take_numbers
 from server.store.errors import RecordConflictError, StaleRevisionError
 from server.store.framing import micros
 from server.store.import_parts import Parts, Revision
+from server.store.record_checks import device_count
 from server.store.record_rows import load_records, write_rows
 from server.store.revisions import Authorship, append_revisions, append_texts, last_revisions
 from server.store.rows import Values, chunks
@@ -101,6 +103,7 @@ class _Import:
         self._touches_force = False
         self._licensees: set[str] = set()
         self._lines: list[str] = []
+        self._moves: Counter[str] = Counter()
         self._more_lines = 0
 
     def outcome(self) -> ImportOutcome:
@@ -109,7 +112,10 @@ class _Import:
         told = f"deployments: {counts.created:,} new, {counts.updated:,} changed, {counts.unchanged:,} unchanged"
         more = (f"and {self._more_lines:,} more",) if self._more_lines else ()
         licensees = tuple(sorted(self._licensees))
-        return ImportOutcome(counts, self._touches_force, licensees, (told, *self._lines, *more))
+        # Who approves must see what becomes of devices that are deployed (docs/protocol.md RC4).
+        moves = (f"{count:,} changed {line}" for line, count in self._moves.most_common())
+        summary = summary_of([told, *summary_of(list(moves), MAX_LINES // 2), *self._lines, *more])
+        return ImportOutcome(counts, self._touches_force, licensees, summary, self._author.number - 1)
 
     def take(self, rows: Sequence[ImportRow], basis: int | None) -> None:
         """Import one chunk: first what deployments name."""
@@ -216,6 +222,7 @@ class _Import:
             self._created += 1
         else:
             self._updated += 1
+            self._moves[summary_line("deployments", before, after)] += 1
             was = held[before.license_number]
             self._touch(was, in_force=was.state is not LicenseState.DRAFT)
         self._touch(held[after.license_number], in_force=parts.in_force(after.license_number))
@@ -267,6 +274,8 @@ class _Import:
             stands = stored.get(name)
             before = None if stands is None or not isinstance(stands.record, DeploymentRecord) else stands.record
             after = parts.deployment(row, before)
+            if stands is not None and device_count(after) < stands.adopted:  # docs/protocol.md RC8
+                raise RecordConflictError("board_devices", f"{name}: {stands.adopted} devices have reported by it")
             if self._count(before, after, held, parts):
                 changed[name] = (stands, after)
         self._made.update((name, after) for name, (_, after) in changed.items())

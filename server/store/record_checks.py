@@ -95,13 +95,16 @@ class Plan:
         return summary_of([summary_line(step.name, step.was, step.after) for step in self.changes])
 
 
-def plan_writes(connection: Connection, writes: Sequence[RecordWrite], now: datetime | None) -> Plan:
+def plan_writes(
+    connection: Connection, writes: Sequence[RecordWrite], now: datetime, *, announced: bool = False
+) -> Plan:
     """Check a set of writes.
 
     Args:
         connection: In the caller's transaction.
         writes: No name twice.
-        now: When it is written or proposed; None: when it was approved, and no time is too late for what it says.
+        now: When.
+        announced: It was proposed, and so told, before: quiet time that has passed since then is not too late.
 
     Raises:
         StaleRevisionError: A write is based on another revision than the one that stands.
@@ -118,13 +121,32 @@ def plan_writes(connection: Connection, writes: Sequence[RecordWrite], now: date
         if write.record is None and not stands:
             raise RecordNotFoundError(write.name)
     steps = tuple(Step(write.name, standing.get(write.name), write.record) for write in writes)
-    checker = _Checker(connection, steps, now)
+    checker = _Checker(connection, steps, now, announced=announced)
     for step in steps:
         try:
             checker.check(step)
         except RuleError as error:
             raise RecordConflictError(error.field, f"{step.name}: {error}") from error
     return Plan(steps, checker.two_people(), checker.licensees())
+
+
+def late_windows(connection: Connection, writes: Sequence[RecordWrite], now: datetime) -> list[RecordWrite]:
+    """Return the writes of a change that is approved now, with windows that have begun ending no earlier than now.
+
+    docs/protocol.md RC7: what was quiet until its approval counts against nobody afterwards.
+    """
+    names = [write.name for write in writes if parse_name(write.name).kind is RecordKind.WINDOW]
+    standing = load_records(connection, names)
+    late: list[RecordWrite] = []
+    for write in writes:
+        stands = standing[write.name].record if write.name in standing else None
+        if isinstance(stands, MaintenanceWindow) and stands.starts_at < now:
+            earliest = min(now, stands.ends_at)
+            after = write.record if isinstance(write.record, MaintenanceWindow) else replace(stands, ends_at=earliest)
+            late.append(replace(write, record=replace(after, ends_at=max(after.ends_at, earliest))))
+        else:
+            late.append(write)
+    return late
 
 
 def _check_names(writes: Iterable[RecordWrite]) -> None:
@@ -140,10 +162,11 @@ def _check_names(writes: Iterable[RecordWrite]) -> None:
 class _Checker:
     """Looks at the set as it would stand."""
 
-    def __init__(self, connection: Connection, steps: Sequence[Step], now: datetime | None) -> None:
+    def __init__(self, connection: Connection, steps: Sequence[Step], now: datetime, *, announced: bool) -> None:
         self._connection = connection
         self._steps = steps
         self._now = now
+        self._announced = announced
         self._after = {step.name: step.after for step in steps}
         self._written = {step.name for step in steps if step.changes}
         named = {name for step in steps for name in _named_by(step.was, step.after)}
@@ -252,17 +275,25 @@ class _Checker:
         self._need(site_name(after.license_number, after.site_id) if after.site_id else held, "window.scope")
         before = step.was if isinstance(step.was, MaintenanceWindow) else None
         begins = before is None or before.starts_at != after.starts_at
-        if self._now is not None and begins and after.starts_at < self._now - CLOCKS_APART:
+        earliest = self._now - CLOCKS_APART
+        if begins and not self._announced and after.starts_at < earliest:
             raise RecordConflictError("window.starts_at", f"{step.name}: a window cannot start in the past")
-        shorter = before is not None and after.ends_at < before.ends_at
-        if self._now is not None and shorter and after.ends_at < self._now - CLOCKS_APART:
-            # Time that was to be quiet when it passed must not count against anybody afterwards.
+        if before is None:
+            return
+        # docs/protocol.md RC7: time that was to be quiet when it passed must not count against anybody afterwards, and
+        # time that counted must not become quiet; approved late, a change must not do so either.
+        if before.starts_at < self._now and (begins or _scope(before) != _scope(after)):
+            field = "window.starts_at" if begins else "window.scope"
+            raise RecordConflictError(field, f"{step.name} has begun; let it end earlier, and write another one")
+        if after.ends_at < min(before.ends_at, earliest):
             raise RecordConflictError("window.ends_at", f"{step.name}: a window cannot end in the past")
+        if not self._announced and before.ends_at < earliest and after.ends_at != before.ends_at:
+            raise RecordConflictError("window.ends_at", f"{step.name} is over; write another one")
 
     def _check_end(self, step: Step) -> None:
         if isinstance(step.was, LicenseRecord):
             check_transition(step.was.terms.state, None)
-        if isinstance(step.was, MaintenanceWindow) and self._now is not None and step.was.starts_at < self._now:
+        if isinstance(step.was, MaintenanceWindow) and step.was.starts_at < self._now:  # docs/protocol.md RC7
             raise RecordConflictError("name", f"{step.name} has begun; let it end earlier instead")
         if isinstance(step.was, Party):
             query = select(SCREENING_HITS.c.entry_id).where(SCREENING_HITS.c.party_id == step.was.party_id)
@@ -317,6 +348,10 @@ def _users_of(name: str) -> Iterator[tuple[Table, ColumnElement[bool]]]:
 
 def _place(record: DeploymentRecord | Shipment) -> tuple[str, str]:
     return record.license_number, record.site_id
+
+
+def _scope(window: MaintenanceWindow) -> tuple[str, str]:
+    return window.license_number, window.site_id
 
 
 def _bare(record: Record) -> Record:

@@ -21,7 +21,7 @@ from server.store.exports import export_deployments
 from server.store.imports import import_deployments
 from server.store.landmark_changes import apply_landmarks, landmarks_payload
 from server.store.landmarks import import_landmarks
-from server.store.record_checks import plan_writes
+from server.store.record_checks import late_windows, plan_writes
 from server.store.record_lists import deployed_count, list_records
 from server.store.record_types import (
     ChangeFile,
@@ -112,11 +112,17 @@ class RecordDoor:
         by: str,
         reason: str,
         now: datetime,
+        basis: int | None = None,
     ) -> ChangeRecord:
-        """Keep an import file until a second person approves it; its pieces are read in a store thread, one by one."""
+        """Keep an import file until a second person approves it; its pieces are read in a store thread, one by one.
+
+        `basis` is the number of the records that `summary` was told of; None: of those that stand.
+        """
 
         def change(connection: Connection) -> ChangeRecord:
-            payload = {"format": file_format, "records": read_counter(connection, "records")}
+            # docs/protocol.md RC2: what is revised between the count and the proposal makes it stale too.
+            records = read_counter(connection, "records") if basis is None else basis
+            payload = {"format": file_format, "records": records}
             told, whom = summary_of(summary), tuple(sorted(set(licensees)))
             kept = changes.Proposal(ChangeKind.DEPLOYMENT_FILE, json.dumps(payload), told, whom, by, reason, now)
             proposed = changes.propose(connection, kept)
@@ -270,7 +276,8 @@ def _apply(connection: Connection, change: ChangeRecord, now: datetime, rows: It
     payload = changes.load_payload(connection, change.change_id)
     match change.kind:
         case ChangeKind.RECORDS:
-            plan = plan_writes(connection, changes.writes_of(payload), None)
+            writes = late_windows(connection, changes.writes_of(payload), now)
+            plan = plan_writes(connection, writes, now, announced=True)
             changes.check_drafts(connection, plan, payload)
             number = take_numbers(connection, "records", 1)[0]
             apply_plan(connection, plan, Authorship(number, change.proposed_by, change.reason, now, change.change_id))

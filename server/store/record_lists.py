@@ -171,7 +171,7 @@ def _own_conditions(table: Table, chosen: RecordFilter) -> Conditions:
     return conditions
 
 
-def _of_shipment(table: Table, shipment_id: str) -> ColumnElement[bool]:
+def _of_shipment(table: Table, shipment_id: str, jurisdiction: str | None = None) -> ColumnElement[bool]:
     if "shipment_id" in table.c:
         return table.c.shipment_id == shipment_id
     same = SHIPMENTS.c.license_number == (LICENSES.c.number if table is LICENSES else table.c.license_number)
@@ -180,6 +180,9 @@ def _of_shipment(table: Table, shipment_id: str) -> ColumnElement[bool]:
         conditions.append(SHIPMENTS.c.site_id == SITES.c.site_id)
     if table is WINDOWS:
         conditions.append(WINDOWS.c.site_id.in_(["", SHIPMENTS.c.site_id]))
+    if jurisdiction is not None:  # docs/protocol.md RC11: what goes to a site elsewhere is not there
+        at = (SITES.c.license_number == SHIPMENTS.c.license_number) & (SITES.c.site_id == SHIPMENTS.c.site_id)
+        conditions += [at, SITES.c.jurisdiction == jurisdiction]
     return select(SHIPMENTS.c.shipment_id).where(*conditions).exists()
 
 
@@ -189,7 +192,7 @@ def _license_conditions(chosen: RecordFilter, of: Table = LICENSES) -> Condition
     if of is LICENSES and chosen.license_number is not None:
         conditions.append(LICENSES.c.number == chosen.license_number)
     if of is LICENSES and chosen.shipment_id is not None:
-        conditions.append(_of_shipment(LICENSES, chosen.shipment_id))
+        conditions.append(_of_shipment(LICENSES, chosen.shipment_id, chosen.jurisdiction))
     if chosen.licensee is not None:
         conditions.append(LICENSES.c.licensee == chosen.licensee)
     if chosen.state is not None:

@@ -381,9 +381,11 @@ class ImportOutcome:
         touches_force: It changes something of a license in force, which takes two people (docs/protocol.md RC4).
         licensees: Whom it concerns, sorted.
         summary: In a few lines, for who is to approve it.
+        basis: Number of the records that it was counted against.
     """
 
     counts: ImportCounts
     touches_force: bool
     licensees: tuple[str, ...]
     summary: tuple[str, ...]
+    basis: int

@@ -8,8 +8,10 @@ import pytest
 from trigpoint.v1 import change_pb2, landmark_pb2
 
 from server.records.values import ByBoard, ByKey, DeploymentRecord, LicenseRecord, Shipment
+from server.rpc.pages import write_token
 from server.rpc.rows import RowRules
 from server.store import DeviceFilter
+from server.store.record_types import ChangeFilter
 from tests.licensing.licensing_world import NOW, World, country_row, names, problems, row_rules, serve, site_row
 from tests.server.helpers import error_info
 from tests.two_people import ANN, BOB, approve_all
@@ -313,3 +315,17 @@ async def test_a_license_to_a_prohibited_destination_warns_and_stops_nothing(wor
 async def test_a_reason_that_cannot_stand_in_a_revision_is_refused(world: World, reason: str) -> None:
     request = landmark_pb2.ImportLandmarksRequest(landmarks=[landmark("a")], reason=reason)
     await refused(world.landmarks.ImportLandmarks(request), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+
+
+async def test_an_admin_is_not_told_of_changes_that_they_may_not_see_by_a_refusal(world: World) -> None:
+    """docs/protocol.md RC10: of devices and licenses they see nothing."""
+    change = await proposed_file(world, 2)
+    call = world.changes.WithdrawChanges(WITHDRAW(names=[change.name]), metadata=ADA)
+    await refused(call, grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("last", [b"9" * 30, b"-1", b"\xff"])
+async def test_a_page_token_that_somebody_made_up_is_no_fault_of_the_server(world: World, last: bytes) -> None:
+    token = write_token(f"changes {ChangeFilter()!r}", last)
+    call = world.changes.ListChanges(change_pb2.ListChangesRequest(page_token=token), metadata=ANN)
+    await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")

@@ -21,7 +21,7 @@ from server.records.values import (
 )
 from verifier.license import BoardSwap, License, LicenseState, Presence
 from verifier.place.geodesy import Position
-from verifier.place.regions import Countries, SiteDisc
+from verifier.place.regions import Countries, Polygon, SiteDisc
 from verifier.units import CountryCode, Pdi
 
 DRAFT, ACTIVE, SUSPENDED, REVOKED = LicenseState
@@ -133,7 +133,10 @@ def test_lines_tell_what_changes() -> None:
 
 def test_every_change_of_a_field_is_told() -> None:
     license_ = replace(held(), parties=(("acme", PartyRole.LICENSEE),), quantity=3)
-    assert summary_line("licenses/D1", held(), license_) == "licenses/D1: parties changes, quantity none -> 3"
+    assert (
+        summary_line("licenses/D1", held(), license_)
+        == "licenses/D1: quantity none -> 3, parties none -> acme LICENSEE"
+    )
     board = DeploymentRecord(ByBoard(Pdi(b"12345678"), 4), "D1", "fra")
     more = replace(board, selector=ByBoard(Pdi(b"12345678"), 8))
     assert summary_line("x", board, more) == "x: devices 4 -> 8"
@@ -151,4 +154,16 @@ def test_every_change_of_a_field_is_told() -> None:
 def test_a_summary_has_a_hundred_lines_and_says_how_many_more() -> None:
     assert summary_of(["a"] * MAX_LINES) == ("a",) * 100
     assert summary_of(["a"] * 1200) == (*["a"] * 99, "and 1,101 more")
-    assert len(summary_line("x", None, Party("x", "y" * 1_000))) == MAX_LINE
+    assert len(summary_line("x", None, Party("x", "y" * 3_000))) == MAX_LINE
+
+
+def test_a_drawing_that_moves_is_told_even_with_as_many_points() -> None:
+    """Who approves must see it (docs/protocol.md RC4)."""
+    rings = ((8.0, 50.0), (9.0, 50.0), (9.0, 51.0))
+    near = Site("D1", "fra", "fra", Polygon("fra", (rings,)))
+    far = replace(near, region=Polygon("fra", (tuple((x + 29, y) for x, y in rings),)))
+    bent = replace(near, region=Polygon("fra", (((8.0, 50.0), (9.0, 50.5), (9.0, 51.0)),)))
+    for after in (far, bent):
+        was, _, will_be = summary_line("x", near, after).partition(" changes: ")[2].partition(" -> ")
+        assert was != will_be
+    assert "longitude 37.0 to 38.0" in summary_line("x", near, far)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.records.values import LicenseRecord, Record, RecordWrite
+from server.records.values import LicenseRecord, MaintenanceWindow, Record, RecordWrite
 from server.store import (
     ChangeClosedError,
     ChangeFilter,
@@ -230,6 +230,22 @@ async def test_one_that_ends_and_another_that_comes_are_seen_together(store: Sto
     change = await propose(store, draft(state=ACTIVE))
     await write(store, end(by_pdi(1)), by_pdi(2))
     assert (await approve(store, change)).state is ChangeState.STALE
+
+
+async def test_a_window_that_is_ended_late_ends_when_that_is_approved(store: Store) -> None:
+    """docs/protocol.md RC7: what was quiet until then counts against nobody afterwards."""
+    await in_force(store, window("w1", start=START + DAY), window("w2", start=START + DAY))
+    begun = START + DAY + HOUR / 4
+    shorter = await propose(store, replace(window("w1", start=START + DAY), ends_at=begun), now=begun)
+    # This one had not begun when its end was proposed.
+    gone = await propose(store, end(window("w2", start=START + DAY)), now=START + HOUR)
+    approved = START + DAY + HOUR / 2
+    for change in (shorter, gone):
+        assert (await approve(store, change, now=approved)).state is ChangeState.APPLIED
+    for name in ("w1", "w2"):
+        stands = await get(store, window(name))
+        assert isinstance(stands, MaintenanceWindow)
+        assert stands.ends_at == approved
 
 
 async def test_other_drafts_may_change_meanwhile(store: Store) -> None:

@@ -20,6 +20,7 @@ from server.records.values import (
     LicenseRecord,
     MaintenanceWindow,
     Party,
+    PartyRole,
     Record,
     RecordKind,
     RecordWrite,
@@ -39,8 +40,9 @@ from server.store.schema import (
     SITES,
     WINDOWS,
 )
-from server.store.screening import blocked_parties
+from server.store.screening import blocked_parties, list_in_force
 from verifier.license import LicenseState
+from verifier.place.landmarks import party_name
 
 CLOCKS_APART = timedelta(minutes=1)
 """A window that starts now may start this much earlier by the clock of who writes it."""
@@ -252,6 +254,26 @@ class _Checker:
         hits = blocked_parties(self._connection, sorted(comes))
         if hits:
             raise HitsOpenError(hits)
+        if before is not None and (before.terms.state, before.terms.licensee, before.parties) != (
+            LicenseState.ACTIVE,
+            after.terms.licensee,
+            after.parties,
+        ):
+            self._check_licensee(after)
+
+    def _check_licensee(self, after: LicenseRecord) -> None:
+        """Refuse a licensee that nobody screened, since no party is called so (docs/protocol.md RC5)."""
+        if list_in_force(self._connection) is None:
+            return
+        parties = [
+            self._will_be(f"parties/{party_id}") for party_id, role in after.parties if role is PartyRole.LICENSEE
+        ]
+        names = {party_name(n) for p in parties if isinstance(p, Party) for n in (p.title, *p.aliases)}
+        if party_name(after.terms.licensee) not in names:
+            raise RecordConflictError(
+                "license.parties",
+                f"a screening list is in force, and no party that is its licensee is called {after.terms.licensee}",
+            )
 
     def _check_deployment(self, step: Step, after: DeploymentRecord) -> None:
         self._need(site_name(after.license_number, after.site_id), "deployment.site")

@@ -89,9 +89,21 @@ async def draft_a_license(desk: Desk) -> None:
     refused = await desk.says("eve", "party", "create", PARTY, "--name", "Zarvelin Hosting", *APPLICATION)
     assert (refused.code, refused.out) == (4, "")
     await desk.does("ann", "party", "create", PARTY, "--name", "Zarvelin Hosting", "--country", "SG", *APPLICATION)
+    await desk.does("ann", "party", "create", "holder", "--name", LICENSEE, *APPLICATION)
     validity = "--valid-from", TERMS["valid_from"], "--valid-until", TERMS["valid_until"]
     clocks = "--cadence", f"{CADENCE_S}s", "--grace", f"{GRACE_S}s"
-    named = "--licensee", LICENSEE, "--party", f"{PARTY}:end_user", "--quantity", "2", "--eccn", "4A090"
+    named = (
+        "--licensee",
+        LICENSEE,
+        "--party",
+        f"{PARTY}:end_user",
+        "--party",
+        "holder:licensee",
+        "--quantity",
+        "2",
+        "--eccn",
+        "4A090",
+    )
     created = await desk.says(
         "ann", "license", "create", LICENSE, *named, *validity, *clocks, "--presence", "site", *APPLICATION
     )

@@ -327,7 +327,7 @@ async def test_a_store_fault_makes_the_task_late(world: World) -> None:
 async def test_a_license_waits_for_its_parties(world: World) -> None:
     """docs/protocol.md RC5: whether a hit came before the change was proposed, after it, or is still to be found."""
     await world.send_rows("1", ROWS[1:])
-    await world.write_party("acme", "Zarvelin Dynamics")
+    await world.write_party("acme", "Zarvelin Dynamics", "Example Cloud")
     await world.task.screen()
     await write(world.store, draft(parties=["acme"]))
     change = await propose(world.store, draft(state=LicenseState.ACTIVE, parties=["acme"]))

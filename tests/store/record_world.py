@@ -28,7 +28,7 @@ from tests.store.store_world import GERMANY, HOUR, START, license_of, pdi
 from verifier.license import LicenseState
 from verifier.units import DeviceKeyId
 
-ACME = Party("acme", "Acme Trading", ("Acme",), ("1 Road",), "DE")
+ACME = Party("acme", "Acme Trading", ("Acme", "Example Cloud"), ("1 Road",), "DE")
 DAY = timedelta(days=1)
 
 

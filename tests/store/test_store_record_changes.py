@@ -274,6 +274,23 @@ async def test_a_license_with_a_hit_does_not_come_into_force(store: Store, hit: 
     assert (await approve(store, change)).state is ChangeState.APPLIED
 
 
+async def test_a_licensee_that_no_party_is_called_has_not_been_screened(store: Store) -> None:
+    """docs/protocol.md RC5: a license that names no party, or another, must not come into force under a list."""
+    other = replace(ACME, party_id="other", title="Other", aliases=())
+    await write(store, ACME, other, draft())
+    free = await propose(store, draft(state=ACTIVE))  # no list is in force yet, and nothing is screened
+    await add_hit(store, "acme", 2)
+    with pytest.raises(RecordConflictError, match="called Example Cloud"):
+        await propose(store, draft(state=ACTIVE))
+    assert (await approve(store, free)).state is ChangeState.STALE
+    with pytest.raises(RecordConflictError):
+        await propose(store, draft(state=ACTIVE, parties=["other"]))
+    change = await propose(store, draft(state=ACTIVE, parties=["other", "acme"]))
+    assert (await approve(store, change)).state is ChangeState.APPLIED
+    with pytest.raises(RecordConflictError):
+        await propose(store, draft(state=ACTIVE, parties=["other"]))  # nor may it lose that party
+
+
 async def test_a_party_that_was_not_screened_as_it_stands_counts_as_one_with_a_hit(store: Store) -> None:
     await write(store, ACME, draft(parties=["acme"]))
     await add_hit(store, "acme", 2)

@@ -22,7 +22,8 @@ from server.rpc.reasons import read_reason
 from server.rpc.rows import RowRules
 from server.spiffe import Role
 from server.store import Store
-from server.store.errors import ChangeClosedError, RecordConflictError
+from server.store.changes import check_four_eyes, check_open
+from server.store.errors import RecordConflictError
 from server.store.record_types import ChangeFilter, ChangeKind, ChangeRecord, ChangeState
 from server.store.staging import Staging
 from server.store.types import ImportRow
@@ -87,12 +88,12 @@ class ChangeServicer(change_pb2_grpc.ChangeServiceServicer):
     async def ApproveChanges(  # noqa: N802 - the schema's name
         self, request: change_pb2.ApproveChangesRequest, _context: Context
     ) -> change_pb2.ApproveChangesResponse:
-        """Approve and apply changes, each for itself. What is wrong with any is told before the first is applied."""
+        """Approve and apply changes, each for itself. Whose turn it is not is told before the first is applied."""
         reason = read_reason(request.reason, "reason", least=0)
         changes = [await self._find(name, f"names[{at}]") for at, name in enumerate(_names(request.names))]
         for change in changes:
-            if change.state is not ChangeState.OPEN:
-                raise ChangeClosedError(f"{change.name} is {change.state.name} already")
+            check_open(change)
+            check_four_eyes(change, current_peer().name)
         await self._screening.screen()  # nobody is refused for not having been looked at (docs/protocol.md RC5)
         decided = [await self._approve(change, reason) for change in changes]
         await self._screening.screen()

@@ -1,13 +1,14 @@
 """Changes over RPC: what waits, who may decide, what becomes of a file that waits (docs/protocol.md RC4)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 from trigpoint.v1 import change_pb2, landmark_pb2
 
-from server.records.values import ByBoard, ByKey, DeploymentRecord, LicenseRecord, Shipment
+from server.records.values import ByBoard, ByKey, DeploymentRecord, LicenseRecord, RecordWrite, Shipment
 from server.rpc.pages import write_token
 from server.rpc.rows import RowRules
 from server.store import DeviceFilter
@@ -15,6 +16,7 @@ from server.store.record_types import ChangeFilter
 from tests.licensing.licensing_world import NOW, World, country_row, names, problems, row_rules, serve, site_row
 from tests.server.helpers import error_info
 from tests.two_people import ANN, BOB, approve_all
+from verifier.license import LicenseState
 from verifier.units import DeviceKeyId, Pdi
 
 OPEN, APPLIED, STALE = change_pb2.CHANGE_STATE_OPEN, change_pb2.CHANGE_STATE_APPLIED, change_pb2.CHANGE_STATE_STALE
@@ -247,6 +249,20 @@ async def test_nothing_is_applied_when_one_of_the_names_is_wrong(world: World) -
     call = world.changes.ApproveChanges(APPROVE(names=[change.name, "changes/9"]), metadata=BOB)
     await refused(call, grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
     assert await listed(world, 'state = "OPEN"') == [change.name]
+
+
+async def test_nothing_is_applied_when_one_of_the_changes_is_the_approvers_own(world: World) -> None:
+    change = await proposed_file(world, 2)
+    stored = await world.store.records.get("licenses/D2")
+    assert stored is not None
+    held = stored.record
+    assert isinstance(held, LicenseRecord)
+    suspended = replace(held, terms=replace(held.terms, state=LicenseState.SUSPENDED))
+    outcome = await world.store.records.write([RecordWrite(stored.name, suspended, None)], "Bob", "inquiry", NOW)
+    assert outcome.change is not None
+    call = world.changes.ApproveChanges(APPROVE(names=[change.name, outcome.change.name]), metadata=BOB)
+    await refused(call, grpc.StatusCode.PERMISSION_DENIED, "FOUR_EYES")
+    assert len(await listed(world, 'state = "OPEN"')) == 2
 
 
 async def test_rows_of_keys_boards_and_shipments_are_kept(world: World) -> None:

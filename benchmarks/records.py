@@ -27,10 +27,10 @@ from sqlalchemy import Connection, Engine, Update, bindparam, insert, select, up
 
 from server.store import Store, sqlite
 from server.store.findings import write_findings
-from server.store.framing import micros
 from server.store.rows import Values
 from server.store.schema import DEVICES, LANDMARK_UPTIME, SERVICE_INTERVALS, SITES
 from server.store.watch_types import Able, AbleLandmark, AbleSite, SiteKey
+from server.times import micros
 from verifier.appraise import SEVERITY
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind

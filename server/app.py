@@ -9,7 +9,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -42,6 +42,7 @@ from server.store.store import Store
 from server.store.types import DeviceFilter
 from server.store.watch_types import Able, SweepOutcome
 from server.telemetry import Telemetry
+from server.times import utc_now
 from verifier.verdict import Standing
 from verifier.verifier import Verifier
 
@@ -62,11 +63,6 @@ class Bound:
 
     address: str
     http_address: str
-
-
-def utc_now() -> datetime:
-    """Return the time, aware."""
-    return datetime.now(UTC)
 
 
 class App:

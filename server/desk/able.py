@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 import structlog
 
-from server.store.framing import micros
 from server.store.watch_types import Able, AbleLandmark, AbleSite, SiteKey, WatchRecords
+from server.times import micros
 from verifier.errors import UsageError
 from verifier.license import Presence
 from verifier.place.geodesy import Position

@@ -6,7 +6,6 @@ microseconds since 1970 UTC, enumerations their names.
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from server.records.names import parse_name, selector_of
@@ -23,15 +22,13 @@ from server.records.values import (
     Shipment,
     Site,
 )
+from server.times import MICROSECOND, micros, moment
 from verifier.license import BoardSwap, License, LicenseState, Presence
 from verifier.place.answers import Assurance
 from verifier.units import Pdi
 
 Plain: TypeAlias = Mapping[str, Any]
 """A JSON object."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def record_to_json(record: Record) -> str:
@@ -56,10 +53,10 @@ def record_from_json(kind: RecordKind, name: str, text: str) -> Record:
             swap = None if plain["swap"] is None else swap_from_json(_text(plain["swap"]))
             return DeploymentRecord(selector, plain["license"], plain["site"], plain["shipment"], swap)
         case RecordKind.SHIPMENT:
-            times = _moment(plain["shipped_at"]), _moment(plain["activation_by"])
+            times = moment(plain["shipped_at"]), moment(plain["activation_by"])
             return Shipment(key[0], plain["license"], plain["site"], *times, plain["reference"])
         case RecordKind.WINDOW:
-            times = _moment(plain["starts_at"]), _moment(plain["ends_at"])
+            times = moment(plain["starts_at"]), moment(plain["ends_at"])
             return MaintenanceWindow(key[0], plain["license"], plain["site"], *times, plain["reason"])
 
 
@@ -71,7 +68,7 @@ def swap_to_json(swap: BoardSwap) -> str:
 def swap_from_json(text: str) -> BoardSwap:
     """Read what `swap_to_json` wrote."""
     plain = json.loads(text)
-    return BoardSwap(frozenset(Pdi(bytes.fromhex(pdi)) for pdi in plain["switches"]), _moment(plain["until"]))
+    return BoardSwap(frozenset(Pdi(bytes.fromhex(pdi)) for pdi in plain["switches"]), moment(plain["until"]))
 
 
 def parties_to_json(parties: Iterable[tuple[str, PartyRole]]) -> str:
@@ -105,12 +102,12 @@ def _plain(record: Record) -> Plain:
             return {
                 "license": number,
                 "site": site_id,
-                "shipped_at": _micros(shipped_at),
-                "activation_by": _micros(activation_by),
+                "shipped_at": micros(shipped_at),
+                "activation_by": micros(activation_by),
                 "reference": reference,
             }
         case MaintenanceWindow(_, number, site_id, starts_at, ends_at, reason):
-            times = {"starts_at": _micros(starts_at), "ends_at": _micros(ends_at)}
+            times = {"starts_at": micros(starts_at), "ends_at": micros(ends_at)}
             return {"license": number, "site": site_id, **times, "reason": reason}
 
 
@@ -119,13 +116,13 @@ def _license_plain(record: LicenseRecord) -> Plain:
     return {
         "licensee": terms.licensee,
         "state": terms.state.name,
-        "valid_from": _micros(terms.valid_from),
-        "valid_until": _micros(terms.valid_until),
+        "valid_from": micros(terms.valid_from),
+        "valid_until": micros(terms.valid_until),
         "presence": terms.presence.name,
         "assurance": terms.assurance.name,
         "tolerated_domains": terms.tolerated_domains,
-        "cadence_us": terms.cadence // _MICROSECOND,
-        "grace_us": terms.grace // _MICROSECOND,
+        "cadence_us": terms.cadence // MICROSECOND,
+        "grace_us": terms.grace // MICROSECOND,
         "surprises_per_day": terms.surprises_per_day,
         "parties": _parties_plain(record.parties),
         "eccn": record.eccn,
@@ -137,11 +134,11 @@ def _license(number: str, plain: Plain) -> LicenseRecord:
     terms = License(
         number=number,
         licensee=plain["licensee"],
-        valid_from=_moment(plain["valid_from"]),
-        valid_until=_moment(plain["valid_until"]),
+        valid_from=moment(plain["valid_from"]),
+        valid_until=moment(plain["valid_until"]),
         presence=Presence[plain["presence"]],
-        cadence=plain["cadence_us"] * _MICROSECOND,
-        grace=plain["grace_us"] * _MICROSECOND,
+        cadence=plain["cadence_us"] * MICROSECOND,
+        grace=plain["grace_us"] * MICROSECOND,
         revision=0,
         state=LicenseState[plain["state"]],
         tolerated_domains=plain["tolerated_domains"],
@@ -152,7 +149,7 @@ def _license(number: str, plain: Plain) -> LicenseRecord:
 
 
 def _swap_plain(swap: BoardSwap) -> Plain:
-    return {"switches": sorted(pdi.hex() for pdi in swap.switches), "until": _micros(swap.until)}
+    return {"switches": sorted(pdi.hex() for pdi in swap.switches), "until": micros(swap.until)}
 
 
 def _parties_plain(parties: Iterable[tuple[str, PartyRole]]) -> list[list[str]]:
@@ -165,11 +162,3 @@ def _parties(plain: Iterable[Iterable[str]]) -> tuple[tuple[str, PartyRole], ...
 
 def _text(plain: object) -> str:
     return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
-
-
-def _micros(when: datetime) -> int:
-    return (when - _EPOCH) // _MICROSECOND
-
-
-def _moment(value: int) -> datetime:
-    return _EPOCH + value * _MICROSECOND

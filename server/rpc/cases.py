@@ -6,7 +6,7 @@ Who may call stands in access.py; whoever is limited to a jurisdiction sees and 
 import re
 import struct
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from trigpoint.v1 import cases_pb2, cases_pb2_grpc, device_pb2, reason_pb2
 
@@ -33,7 +33,7 @@ from server.store.case_types import (
     CaseState,
     CaseWork,
 )
-from server.store.framing import micros, moment
+from server.times import micros, moment, utc_now
 from verifier.errors import Reason
 from verifier.units import Pdi
 from verifier.verdict import Severity
@@ -49,11 +49,6 @@ _PDI = re.compile(r"[0-9a-f]{16}")
 _CURSOR = struct.Struct(">Bqq")
 _DEVICE_CURSOR = struct.Struct(">8sIq")
 _NEEDS_TEXT = frozenset({CaseAction.NOTE, CaseAction.RESOLVE, CaseAction.REOPEN})
-
-
-def utc_now() -> datetime:
-    """Return the current time."""
-    return datetime.now(UTC)
 
 
 class CaseServicer(cases_pb2_grpc.CaseServiceServicer):

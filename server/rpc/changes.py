@@ -6,7 +6,7 @@ The store decides whether a change may be decided, and applies it; here a deploy
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from trigpoint.v1 import change_pb2, change_pb2_grpc
 
@@ -27,14 +27,10 @@ from server.store.errors import RecordConflictError
 from server.store.record_types import ChangeFilter, ChangeKind, ChangeRecord, ChangeState
 from server.store.staging import Staging
 from server.store.types import ImportRow
+from server.times import utc_now
 
 MAX_DECIDED = 100
 FIELDS = ("state", "by", "licensee")
-
-
-def utc_now() -> datetime:
-    """Return the current time."""
-    return datetime.now(UTC)
 
 
 class ChangeServicer(change_pb2_grpc.ChangeServiceServicer):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import datetime
 
 import grpc
 from trigpoint.v1 import landmark_pb2, landmark_pb2_grpc
@@ -20,6 +20,7 @@ from server.rpc.plan import LandmarkPlanner
 from server.rpc.prove import prove
 from server.rpc.reasons import read_reason
 from server.store import LandmarkRecord, RecordConflictError, Store
+from server.times import utc_now
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import LandmarkRegistry
 
@@ -34,11 +35,6 @@ IMPORT_REASON = "import"
 
 _LISTED = "landmarks"
 _NOT_TOLD = frozenset({"landmark", "revision", "revised_at", "ranged_by", "distrusted"})
-
-
-def utc_now() -> datetime:
-    """Return the current time."""
-    return datetime.now(UTC)
 
 
 class LandmarkServicer(landmark_pb2_grpc.LandmarkServiceServicer):

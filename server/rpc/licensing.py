@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import IO
 
 from trigpoint.v1 import licensing_pb2, licensing_pb2_grpc
@@ -25,6 +25,7 @@ from server.rpc.reasons import read_reason
 from server.rpc.rows import RowRules
 from server.store import DeviceFilter, DeviceRecord, Store
 from server.store.staging import Staging
+from server.times import utc_now
 from verifier.license import LicenseState
 from verifier.units import Pdi
 
@@ -42,11 +43,6 @@ _FORMATS: dict[int, FileFormat] = {licensing_pb2.IMPORT_FORMAT_CSV: "csv", licen
 
 WATCH_PAGE = 500
 """Devices in one message of a watch."""
-
-
-def utc_now() -> datetime:
-    """Return the current time."""
-    return datetime.now(UTC)
 
 
 class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):

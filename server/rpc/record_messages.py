@@ -14,7 +14,6 @@ from server.records.values import (
     MaintenanceWindow,
     Party,
     Record,
-    RecordKind,
     Shipment,
     Site,
 )
@@ -91,11 +90,6 @@ def revision_to_proto(revision: RevisionRecord) -> records_pb2.Revision:
             case _:
                 field.CopyFrom(record_to_proto(record, number))
     return message
-
-
-def kind_to_proto(kind: RecordKind) -> records_pb2.RecordKind.ValueType:
-    """Write a kind."""
-    return records_pb2.RecordKind.Value(f"RECORD_KIND_{kind.name}")
 
 
 def _license(record: LicenseRecord) -> records_pb2.License:

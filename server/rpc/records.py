@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from trigpoint.v1 import records_pb2, records_pb2_grpc
 
@@ -26,15 +26,11 @@ from server.rpc.record_reading import Maps, read_name, read_time
 from server.rpc.record_writes import read_writes
 from server.store import RecordConflictError, Store
 from server.store.record_types import RecordFilter, RevisionCursor, StoredRecord
+from server.times import utc_now
 from verifier.place.policy import PlacePolicy
 
 SEEN_ABROAD = frozenset({RecordKind.LICENSE, RecordKind.SITE, RecordKind.DEPLOYMENT})
 """Kinds that a peer of one jurisdiction sees its part of (docs/protocol.md RC11)."""
-
-
-def utc_now() -> datetime:
-    """Return the current time."""
-    return datetime.now(UTC)
 
 
 class RecordServicer(records_pb2_grpc.RecordServiceServicer):

@@ -5,7 +5,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import IO
 
 import structlog
@@ -26,6 +26,7 @@ from server.store.errors import RecordConflictError
 from server.store.screening import hit_name
 from server.store.screening_door import ScreeningDoor
 from server.store.screening_types import HitCursor, HitFilter, HitKey, HitRecord, HitState, NewList
+from server.times import utc_now
 
 FIELDS = ("state", "party")
 MAX_PIECE_BYTES = 1 << 20
@@ -37,11 +38,6 @@ MAX_VERSION = 128
 MAX_DECIDED = 1_000
 
 _LOG: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-
-def utc_now() -> datetime:
-    """Return the current time."""
-    return datetime.now(UTC)
 
 
 class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):

@@ -13,7 +13,6 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from server.store.counters import read_counter, set_note, take_numbers
-from server.store.framing import micros, moment, optional_moment
 from server.store.landmark_uptime import mark_landmarks
 from server.store.landmarks import load_landmarks
 from server.store.rows import Values, chunks
@@ -27,6 +26,7 @@ from server.store.types import (
     LandmarkRecord,
     ProvenRange,
 )
+from server.times import micros, moment, optional_moment
 from verifier.place.audit import AuditRule, Contradiction, Distrust, PairRange
 from verifier.place.landmarks import LandmarkRegistry
 from verifier.units import Domain, Kilometers, LandmarkId, Nanoseconds

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Row, bindparam, case, delete, func, insert, s
 from server.store.case_rules import DEBOUNCE_US, RETURN_US
 from server.store.case_types import CaseEntryKind, CaseEvent, CaseFinding, CaseRecord, CaseState, Scope
 from server.store.counters import take_numbers
-from server.store.framing import moment, optional_moment
 from server.store.rows import Values, chunks
 from server.store.schema import CASE_ENTRIES, CASE_FINDINGS, CASES
+from server.times import moment, optional_moment
 from verifier.units import Pdi
 from verifier.verdict import Severity
 

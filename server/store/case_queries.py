@@ -20,8 +20,8 @@ from server.store.case_types import (
     CaseStory,
 )
 from server.store.case_work import visible_case
-from server.store.framing import micros, moment, optional_moment
 from server.store.schema import CASE_ENTRIES, CASE_FINDINGS, CASES, FINDINGS
+from server.times import micros, moment, optional_moment
 from verifier.errors import Reason
 from verifier.units import Pdi
 from verifier.verdict import Severity

@@ -31,8 +31,8 @@ from server.store.case_types import (
     CaseState,
     Scope,
 )
-from server.store.framing import MICROSECOND
 from server.store.watch_types import EndingLicense, SiteKey
+from server.times import MICROSECOND
 from verifier.errors import Reason
 
 DEBOUNCE_US = timedelta(minutes=10) // MICROSECOND

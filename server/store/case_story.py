@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from server.store.case_types import CaseEvent, CaseFinding, Scope, TermsSeen
-from server.store.framing import MICROSECOND, moment
+from server.times import MICROSECOND, moment
 from verifier.license import License, LicenseState, Presence
 from verifier.units import Pdi
 

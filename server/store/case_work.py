@@ -17,7 +17,7 @@ from server.store.case_types import (
     CaseWork,
 )
 from server.store.errors import RecordNotFoundError, StaleRevisionError
-from server.store.framing import micros
+from server.times import micros
 
 
 def work_cases(

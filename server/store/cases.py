@@ -42,9 +42,9 @@ from server.store.case_types import (
     Scope,
 )
 from server.store.counters import set_note
-from server.store.framing import micros
 from server.store.schema import CASES
 from server.store.watch_types import EndingLicense, SiteKey
+from server.times import micros
 from verifier.errors import Reason
 from verifier.verdict import Severity
 

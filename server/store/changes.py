@@ -18,7 +18,6 @@ from server.records.names import parse_name
 from server.records.values import LicenseRecord, RecordWrite
 from server.store.counters import take_numbers
 from server.store.errors import ChangeClosedError, FourEyesError, RecordNotFoundError, StaleRevisionError
-from server.store.framing import micros, moment, optional_moment
 from server.store.record_checks import Plan
 from server.store.record_types import ChangeFilter, ChangeKind, ChangePage, ChangeRecord, ChangeState
 from server.store.rows import chunks
@@ -32,6 +31,7 @@ from server.store.schema import (
     SITES,
     WINDOWS,
 )
+from server.times import micros, moment, optional_moment
 from verifier.license import LicenseState
 from verifier.place.landmarks import party_name
 

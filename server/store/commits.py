@@ -6,12 +6,13 @@ from hashlib import sha256
 from sqlalchemy import Connection, insert, select
 
 from server.store.fixes import findings_to_json, fix_to_json, report_rejections_to_json, void_ranges_to_json
-from server.store.framing import micros, pack
+from server.store.framing import pack
 from server.store.landmark_uptime import mark_landmarks
 from server.store.latest import Latest
 from server.store.rows import Values, chunks
 from server.store.schema import ATTESTATIONS, CHAINS, DEVICE_VERDICTS
 from server.store.types import AttestationRecord, Unwritten
+from server.times import micros
 from verifier.errors import Reason
 from verifier.units import ChainId, Challenge, LandmarkId
 from verifier.verdict import DeviceVerdict

@@ -13,11 +13,11 @@ from server.records.names import deployment_name
 from server.records.values import ByBoard, ByKey, ByPdi, DeploymentRecord, Record, Selector
 from server.store.asof import deployments_as_of
 from server.store.counters import take_numbers
-from server.store.framing import micros
 from server.store.record_rows import BY_BOARD, BY_KEY
 from server.store.revisions import Authorship, append_revisions, last_revisions
 from server.store.rows import IN_FORCE, Values, chunks, license_columns, license_of
 from server.store.schema import DEPLOYMENTS, LICENSES, SELECTORS
+from server.times import micros
 from verifier.license import Adoption, License, LicenseState
 from verifier.units import DeviceKeyId, Pdi
 from verifier.verdict import DeviceVerdict

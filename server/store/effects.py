@@ -14,12 +14,12 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from server.records.values import ByPdi, DeploymentRecord, LicenseRecord
 from server.store.counters import take_numbers
 from server.store.findings import write_findings
-from server.store.framing import micros
 from server.store.queries import open_findings
 from server.store.rows import Values, chunks, license_columns, license_of
 from server.store.schema import DEPLOYMENTS, DEVICES, LICENSES
 from server.store.states import standing_now
 from server.store.types import OpenFinding
+from server.times import micros
 from verifier.appraise import finding
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind

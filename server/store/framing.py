@@ -1,39 +1,17 @@
-"""Packing of small values into columns: times, lists of byte strings, sets of PDIs. Exact both ways."""
+"""Packing of small values into columns: lists of byte strings, sets of PDIs, counters, places. Exact both ways."""
 
 import struct
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 
+from server.times import micros, moment
 from verifier.evidence.spdm import Counters
 from verifier.place.geodesy import Position
 from verifier.place.travel import SeenPlace
 from verifier.units import Pdi
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 PDI_BYTES = 8
 _TIMES = struct.Struct(">qq")
 _DISC = struct.Struct(">ddd")
-
-
-def micros(moment: datetime) -> int:
-    """Return integer microseconds since 1970 UTC of an aware time."""
-    return (moment - EPOCH) // MICROSECOND
-
-
-def moment(value: int) -> datetime:
-    """Return the aware time of `micros`."""
-    return EPOCH + value * MICROSECOND
-
-
-def optional_micros(value: datetime | None) -> int | None:
-    """Return `micros`, or None for None."""
-    return None if value is None else micros(value)
-
-
-def optional_moment(value: int | None) -> datetime | None:
-    """Return `moment`, or None for None."""
-    return None if value is None else moment(value)
 
 
 def pack(items: Iterable[bytes]) -> bytes:

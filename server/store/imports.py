@@ -20,7 +20,6 @@ from server.records.values import ByPdi, DeploymentRecord, LicenseRecord, Record
 from server.store import effects
 from server.store.counters import read_counter, take_numbers
 from server.store.errors import RecordConflictError, StaleRevisionError
-from server.store.framing import micros
 from server.store.import_parts import Parts, Revision
 from server.store.record_checks import device_count
 from server.store.record_rows import load_records, write_rows
@@ -28,6 +27,7 @@ from server.store.revisions import Authorship, append_revisions, append_texts, l
 from server.store.rows import Values, chunks
 from server.store.schema import DEPLOYMENTS, REVISIONS
 from server.store.types import ImportCounts, ImportOutcome, ImportRow
+from server.times import micros
 from verifier.license import Deployment, License, LicenseState
 from verifier.units import Pdi
 

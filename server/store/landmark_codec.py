@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from server.store.framing import EPOCH, optional_micros, optional_moment
 from server.store.types import LandmarkRecord
+from server.times import EPOCH, optional_micros, optional_moment
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark
 from verifier.units import CountryCode, LandmarkId

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from server.store.framing import MICROSECOND
 from server.store.rows import chunks
 from server.store.schema import LANDMARK_DISTRUST, LANDMARK_UPTIME
 from server.store.spans import Spans
+from server.times import MICROSECOND
 from verifier.units import LandmarkId
 
 LONGEST_GAP = timedelta(hours=3)

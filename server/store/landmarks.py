@@ -8,10 +8,10 @@ from sqlalchemy import Connection, Row, delete, insert, or_, select
 
 from server.store.counters import take_numbers
 from server.store.errors import RecordConflictError
-from server.store.framing import micros, moment, optional_micros, optional_moment
 from server.store.rows import Values, chunks
 from server.store.schema import LANDMARK_RANGES, LANDMARK_REVISIONS, LANDMARKS
 from server.store.types import ImportCounts, LandmarkRecord
+from server.times import micros, moment, optional_micros, optional_moment
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark, party_name
 from verifier.units import CountryCode, LandmarkId

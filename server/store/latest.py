@@ -17,11 +17,11 @@ from server.store.duties import Duties, Duty
 from server.store.effects import OF_LICENSE, OF_VALIDITY
 from server.store.findings import write_findings
 from server.store.fixes import fix_to_json
-from server.store.framing import micros, moment
 from server.store.rows import Values, chunks
 from server.store.schema import DEVICES, FINDINGS
 from server.store.states import standing_now, state_columns, state_of
 from server.store.types import AttestationRecord, OpenFinding
+from server.times import micros, moment
 from verifier.appraise import finding as new_finding
 from verifier.continuity import DeviceState
 from verifier.errors import Reason

@@ -14,12 +14,13 @@ from server.records.regions import region_from_json
 from server.store.counters import take_numbers
 from server.store.findings import write_findings
 from server.store.fixes import fix_from_json, fix_to_json
-from server.store.framing import micros, moment, pack_place, unpack_place
+from server.store.framing import pack_place, unpack_place
 from server.store.queries import open_findings
 from server.store.rows import IN_FORCE, Values, license_columns, license_of
 from server.store.schema import DEPLOYMENTS, DEVICE_VERDICTS, DEVICES, LICENSES, SITES
 from server.store.states import standing_now
 from server.store.types import LocatedDevice, OpenFinding, Reappraisal
+from server.times import micros, moment
 from verifier.continuity import seen_place
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind

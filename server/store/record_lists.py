@@ -15,10 +15,10 @@ from server.records.codec import parties_from_json
 from server.records.names import license_name, site_name
 from server.records.values import RecordKind
 from server.store.errors import RecordConflictError
-from server.store.framing import micros
 from server.store.record_rows import BY_BOARD, BY_KEY, Key, load_rows, place_of, select_from, stored_of
 from server.store.record_types import RecordFilter, RecordPage, StoredRecord
 from server.store.schema import DEPLOYMENTS, LICENSES, PARTIES, SELECTORS, SHIPMENTS, SITES, WINDOWS
+from server.times import micros
 
 Conditions = list[ColumnElement[bool]]
 

@@ -23,10 +23,10 @@ from server.records.values import (
     Shipment,
     Site,
 )
-from server.store.framing import micros, moment
 from server.store.record_types import StoredRecord
 from server.store.rows import Values, chunks, license_columns, license_of, terms_values
 from server.store.schema import DEPLOYMENTS, LICENSES, PARTIES, SELECTORS, SHIPMENTS, SITES, WINDOWS
+from server.times import micros, moment
 from verifier.units import DeviceKeyId, Pdi
 
 BY_KEY = 1

@@ -18,7 +18,6 @@ from server.records.values import (
     Site,
 )
 from server.store import effects
-from server.store.framing import micros
 from server.store.record_checks import Plan, Step
 from server.store.record_lists import names_party
 from server.store.record_rows import delete_rows, load_records, write_rows
@@ -26,6 +25,7 @@ from server.store.record_types import StoredRecord
 from server.store.revisions import Authorship, append_revisions, last_revisions, load_as_of
 from server.store.rows import Values
 from server.store.schema import LICENSES, SITES
+from server.times import micros
 from verifier.license import LicenseState
 
 

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Row, and_, func, insert, or_, select, tuple_
 from server.records.codec import record_from_json, record_to_json
 from server.records.names import parse_name
 from server.records.values import LicenseRecord, Record, RecordKind
-from server.store.framing import micros, moment
 from server.store.landmark_codec import landmark_from_json
 from server.store.record_types import (
     LANDMARK,
@@ -23,6 +22,7 @@ from server.store.record_types import (
 from server.store.rows import chunks
 from server.store.schema import CHANGES, REVISIONS
 from server.store.types import LandmarkRecord
+from server.times import micros, moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Rows to values and back, for devices and what licenses them. One place that knows which column holds what."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -9,9 +8,9 @@ from sqlalchemy import Column, ColumnElement, Row
 
 from server.records.regions import region_from_json
 from server.store.fixes import fix_from_json
-from server.store.framing import micros, moment, optional_moment
 from server.store.schema import LICENSES
 from server.store.types import DeviceRecord, OpenFinding
+from server.times import MICROSECOND, micros, moment, optional_moment
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.license import License, LicenseState, Presence
@@ -21,8 +20,6 @@ from verifier.verdict import Finding, Severity, Standing
 
 CHUNK = 500
 """Keys in one query. SQLite takes 32,766 parameters in one statement; longer lists bring nothing."""
-
-MICROSECOND = timedelta(microseconds=1)
 
 Item = TypeVar("Item")
 Values = dict[str, Any]

@@ -29,7 +29,6 @@ from sqlalchemy import (
 from server.escapes import escape
 from server.records.names_alike import Likeness, ListedNames
 from server.store.errors import RecordConflictError, RecordNotFoundError
-from server.store.framing import micros, moment, optional_moment
 from server.store.rows import Values, chunks
 from server.store.schema import PARTIES, SCREENED, SCREENING_ENTRIES, SCREENING_HITS, SCREENING_LISTS
 from server.store.screening_types import (
@@ -46,6 +45,7 @@ from server.store.screening_types import (
     PartyNames,
     ScreenedParty,
 )
+from server.times import micros, moment, optional_moment
 
 _IS_DECIDED = case((SCREENING_HITS.c.state == int(HitState.OPEN), 0), else_=1)
 _PARTY: Select[Any] = select(PARTIES.c.party_id, PARTIES.c.revision, PARTIES.c.title, PARTIES.c.aliases)

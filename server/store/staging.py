@@ -14,8 +14,8 @@ from server.records.regions import region_from_json, region_to_json
 from server.records.sites import slug_of, title_of
 from server.records.values import ByBoard, ByKey, ByPdi, LicenseRecord, Selector
 from server.store.errors import StoreUnavailableError
-from server.store.framing import MICROSECOND, micros, moment
 from server.store.types import ImportRow, ImportShipment
+from server.times import MICROSECOND, micros, moment
 from verifier.license import License, LicenseState, Presence
 from verifier.place.answers import Assurance
 from verifier.units import DeviceKeyId, Pdi

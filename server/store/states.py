@@ -5,18 +5,10 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from server.store.framing import (
-    micros,
-    moment,
-    pack_counters,
-    pack_pdis,
-    pack_place,
-    unpack_counters,
-    unpack_pdis,
-    unpack_place,
-)
+from server.store.framing import pack_counters, pack_pdis, pack_place, unpack_counters, unpack_pdis, unpack_place
 from server.store.rows import Values, visible
 from server.store.types import OpenFinding
+from server.times import micros, moment
 from verifier.appraise import standing_of
 from verifier.continuity import DeviceState, SignedCounters
 from verifier.evidence.chain import DeviceKind

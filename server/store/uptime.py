@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from server.store.framing import MICROSECOND, micros
 from server.store.schema import SERVICE_INTERVALS
 from server.store.spans import Spans
+from server.times import MICROSECOND, micros
 
 LONGEST_PAUSE = timedelta(seconds=60)
 """Marks farther apart do not show that the service was up between them: a stopped process wakes up again too."""

@@ -15,7 +15,6 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from server.store import watch_clocks, watch_records
 from server.store.counters import read_counter, take_numbers
 from server.store.findings import write_findings
-from server.store.framing import MICROSECOND, micros
 from server.store.queries import open_findings
 from server.store.rows import Values, chunks
 from server.store.schema import DEVICES
@@ -23,6 +22,7 @@ from server.store.states import standing_now
 from server.store.types import OpenFinding
 from server.store.watch_records import Validity
 from server.store.watch_types import Able, Turn
+from server.times import MICROSECOND, micros
 from verifier.appraise import finding
 from verifier.errors import Reason
 

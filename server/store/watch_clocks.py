@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, or_, select
 
 from server.store.clocks import PresenceClocks, SiteClocks
-from server.store.framing import MICROSECOND, moment
 from server.store.queries import is_open
 from server.store.rows import IN_FORCE, SUPPRESSING
 from server.store.schema import DEPLOYMENTS, DEVICES, FINDINGS, LICENSES, SHIPMENTS
 from server.store.uptime import load_last_uptime
 from server.store.watch_types import Able, SiteKey, Turn
+from server.times import MICROSECOND, moment
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.units import Pdi

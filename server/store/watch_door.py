@@ -12,13 +12,13 @@ from server.store.audits import load_distrust
 from server.store.clocks import short_sites
 from server.store.counters import read_counter
 from server.store.doors import Reads, Writes
-from server.store.framing import micros
 from server.store.landmark_uptime import load_landmarks_up
 from server.store.landmarks import load_landmarks
 from server.store.rows import IN_FORCE, chunks
 from server.store.schema import LICENSES, SITES
 from server.store.watch_records import load_ending
 from server.store.watch_types import Able, EndingLicense, SiteKey, SweepOutcome, Turn, WatchedSite, WatchRecords
+from server.times import micros
 from verifier.errors import Reason
 from verifier.license import Presence
 from verifier.place.regions import Region

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, or_, select
 
-from server.store.framing import micros, moment
 from server.store.queries import is_open
 from server.store.rows import IN_FORCE, license_columns, license_of
 from server.store.schema import DEPLOYMENTS, DEVICES, FINDINGS, LICENSES, SELECTORS
 from server.store.watch_types import EndingLicense, Turn
+from server.times import micros, moment
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.license import LicenseState, appraise_validity

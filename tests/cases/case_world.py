@@ -17,8 +17,8 @@ from server.store import sqlite
 from server.store.case_door import CaseDoor
 from server.store.case_types import CaseEntryKind, CaseFilter, CaseRecord, CaseState
 from server.store.counters import take_numbers
-from server.store.framing import MICROSECOND, micros
 from server.store.schema import ATTESTATIONS, DEPLOYMENTS, DEVICE_VERDICTS, DEVICES, FINDINGS, LICENSES, SITES
+from server.times import MICROSECOND, micros
 from verifier.appraise import SEVERITY
 from verifier.errors import Reason
 from verifier.place.geodesy import Position

@@ -2,8 +2,8 @@
 
 from server.store.case_rules import AgentDevice, is_agent_down
 from server.store.case_types import CaseEvent
-from server.store.framing import MICROSECOND, micros
 from server.store.watch_types import SiteKey
+from server.times import MICROSECOND, micros
 from tests.cases.case_world import DAY, HOUR, MINUTE, START, CaseWorld
 from verifier.errors import Reason
 

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, func, select
 from server.store.case_book import WAITING
 from server.store.case_rules import DEBOUNCE_US
 from server.store.case_types import CaseAction, CaseRef, CaseState, CaseStateError, CaseWork
-from server.store.framing import micros
 from server.store.schema import CASE_ENTRIES, CASE_FINDINGS, CASES, FINDINGS
 from server.store.watch_types import SiteKey
+from server.times import micros
 from tests.cases.case_world import DAY, HOUR, MINUTE, START, CaseWorld, open_world
 from verifier.errors import Reason
 from verifier.verdict import Severity

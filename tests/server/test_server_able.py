@@ -9,8 +9,8 @@ import pytest
 
 from server.desk import able as able_module
 from server.desk.able import AbleDomains
-from server.store.framing import micros
 from server.store.watch_types import Able, SiteKey, WatchedSite, WatchRecords
+from server.times import micros
 from verifier.license import Presence
 from verifier.place.geodesy import Position
 from verifier.place.landmarks import Landmark

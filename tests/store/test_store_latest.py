@@ -8,8 +8,8 @@ import pytest
 
 from server.store import DeviceFilter, Store
 from server.store.findings import write_findings
-from server.store.framing import micros
 from server.store.types import Reappraisal
+from server.times import micros
 from tests.store.desk_world import shown, stands
 from tests.store.store_world import HOUR, SITE, START, deployment, device, finding, fix, load, pdi, record
 from tests.two_people import deploy

@@ -21,11 +21,11 @@ from server.store import (
     RevisionFilter,
     Store,
 )
-from server.store.framing import EPOCH, moment
 from server.store.imports import ROWS
 from server.store.landmark_codec import landmark_from_json, landmark_to_json
 from server.store.record_types import LANDMARK
 from server.store.types import ImportRow, LandmarkRecord
+from server.times import EPOCH, moment
 from tests.store.record_world import (
     ACME,
     approve,

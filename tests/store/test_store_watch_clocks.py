@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from server.store import Store, watch
-from server.store.framing import micros
 from server.store.schema import LICENSES, SHIPMENTS, WINDOWS
 from server.store.watch_types import Turn
+from server.times import micros
 from tests.store.store_world import HOUR, START, pdi
 from tests.store.watch_world import ALLOWED, BEGAN, DAY, SECOND, Desk, able
 from verifier.errors import Reason

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import insert
 
 from server.store import Store
-from server.store.framing import micros
 from server.store.landmark_uptime import load_landmark_uptime, load_landmarks_up, mark_landmarks
 from server.store.schema import LANDMARK_DISTRUST
 from server.store.watch_types import AbleLandmark, AbleSite, SiteKey
+from server.times import micros
 from tests.store.store_world import HOUR, START, pdi
 from tests.store.watch_world import BEGAN, DAY, SECOND, Desk, able
 from verifier.errors import Reason

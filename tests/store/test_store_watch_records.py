@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from server.store import Store, watch
-from server.store.framing import micros
 from server.store.schema import DEPLOYMENTS, LICENSES
 from server.store.watch_types import EndingLicense
+from server.times import micros
 from tests.store.store_world import HOUR, START, pdi
 from tests.store.watch_world import BEGAN, DAY, SECOND, Desk
 from verifier.errors import Reason

@@ -10,7 +10,6 @@ from server.records.regions import region_to_json
 from server.store import Store
 from server.store.counters import read_counter, take_numbers
 from server.store.findings import write_findings
-from server.store.framing import MICROSECOND, micros, optional_micros
 from server.store.rows import Values
 from server.store.schema import (
     DEPLOYMENTS,
@@ -25,6 +24,7 @@ from server.store.schema import (
     WINDOWS,
 )
 from server.store.watch_types import Able, AbleLandmark, AbleSite, SiteKey, SweepOutcome
+from server.times import MICROSECOND, micros, optional_micros
 from tests.store.store_world import GERMANY, HOUR, START, finding, pdi
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind

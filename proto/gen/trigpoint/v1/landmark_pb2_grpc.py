@@ -85,21 +85,21 @@ class LandmarkServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLandmark(self, request, context):
-        """One landmark. NOT_FOUND when it is not registered. Roles: officer, landmark.
+        """One landmark. NOT_FOUND when it is not registered. Roles: all but agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListLandmarks(self, request, context):
-        """Landmarks in the order of their names. Roles: officer, landmark.
+        """Landmarks in the order of their names. Roles: all but agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTicketKey(self, request, context):
-        """The key that this server signs tickets with, which a landmark must know. Roles: officer, landmark.
+        """The key that this server signs tickets with, which a landmark must know. Roles: all but agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,7 +114,7 @@ class LandmarkServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListLandmarkAudits(self, request, context):
-        """What the newest audit says of each landmark, in the order of names. Roles: officer, landmark.
+        """What the newest audit says of each landmark, in the order of names. Roles: all but agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +122,7 @@ class LandmarkServiceServicer:
 
     def PlanLandmarks(self, request, context):
         """Which sites can be proven with the registered landmarks, what round trips that needs, and which candidates would help most.
-        Changes nothing. Role: officer.
+        Changes nothing. Roles: officer, approver.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,20 +38,20 @@ class LandmarkServiceStub:
     change that another person approves. Callers: officer, approver, admin.
     """
     GetLandmark: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.GetLandmarkRequest, _landmark_pb2.GetLandmarkResponse]
-    """One landmark. NOT_FOUND when it is not registered. Roles: officer, landmark."""
+    """One landmark. NOT_FOUND when it is not registered. Roles: all but agent."""
     ListLandmarks: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.ListLandmarksRequest, _landmark_pb2.ListLandmarksResponse]
-    """Landmarks in the order of their names. Roles: officer, landmark."""
+    """Landmarks in the order of their names. Roles: all but agent."""
     GetTicketKey: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.GetTicketKeyRequest, _landmark_pb2.GetTicketKeyResponse]
-    """The key that this server signs tickets with, which a landmark must know. Roles: officer, landmark."""
+    """The key that this server signs tickets with, which a landmark must know. Roles: all but agent."""
     Prove: _grpc.StreamStreamMultiCallable[_landmark_pb2.ProveRequest, _landmark_pb2.ProveResponse]
     """Landmarks range each other (docs/protocol.md §12): a registered landmark holds this stream open with its own certificate, is told by
     which others to be ranged, and returns their receipts and its statements. Role: landmark, whose certificate names a registered one.
     """
     ListLandmarkAudits: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.ListLandmarkAuditsRequest, _landmark_pb2.ListLandmarkAuditsResponse]
-    """What the newest audit says of each landmark, in the order of names. Roles: officer, landmark."""
+    """What the newest audit says of each landmark, in the order of names. Roles: all but agent."""
     PlanLandmarks: _grpc.UnaryUnaryMultiCallable[_landmark_pb2.PlanLandmarksRequest, _landmark_pb2.PlanLandmarksResponse]
     """Which sites can be proven with the registered landmarks, what round trips that needs, and which candidates would help most.
-    Changes nothing. Role: officer.
+    Changes nothing. Roles: officer, approver.
     """
 
 @_typing.type_check_only
@@ -64,20 +64,20 @@ class LandmarkServiceAsyncStub(LandmarkServiceStub):
     change that another person approves. Callers: officer, approver, admin.
     """
     GetLandmark: _aio.UnaryUnaryMultiCallable[_landmark_pb2.GetLandmarkRequest, _landmark_pb2.GetLandmarkResponse]  # type: ignore[assignment]
-    """One landmark. NOT_FOUND when it is not registered. Roles: officer, landmark."""
+    """One landmark. NOT_FOUND when it is not registered. Roles: all but agent."""
     ListLandmarks: _aio.UnaryUnaryMultiCallable[_landmark_pb2.ListLandmarksRequest, _landmark_pb2.ListLandmarksResponse]  # type: ignore[assignment]
-    """Landmarks in the order of their names. Roles: officer, landmark."""
+    """Landmarks in the order of their names. Roles: all but agent."""
     GetTicketKey: _aio.UnaryUnaryMultiCallable[_landmark_pb2.GetTicketKeyRequest, _landmark_pb2.GetTicketKeyResponse]  # type: ignore[assignment]
-    """The key that this server signs tickets with, which a landmark must know. Roles: officer, landmark."""
+    """The key that this server signs tickets with, which a landmark must know. Roles: all but agent."""
     Prove: _aio.StreamStreamMultiCallable[_landmark_pb2.ProveRequest, _landmark_pb2.ProveResponse]  # type: ignore[assignment]
     """Landmarks range each other (docs/protocol.md §12): a registered landmark holds this stream open with its own certificate, is told by
     which others to be ranged, and returns their receipts and its statements. Role: landmark, whose certificate names a registered one.
     """
     ListLandmarkAudits: _aio.UnaryUnaryMultiCallable[_landmark_pb2.ListLandmarkAuditsRequest, _landmark_pb2.ListLandmarkAuditsResponse]  # type: ignore[assignment]
-    """What the newest audit says of each landmark, in the order of names. Roles: officer, landmark."""
+    """What the newest audit says of each landmark, in the order of names. Roles: all but agent."""
     PlanLandmarks: _aio.UnaryUnaryMultiCallable[_landmark_pb2.PlanLandmarksRequest, _landmark_pb2.PlanLandmarksResponse]  # type: ignore[assignment]
     """Which sites can be proven with the registered landmarks, what round trips that needs, and which candidates would help most.
-    Changes nothing. Role: officer.
+    Changes nothing. Roles: officer, approver.
     """
 
 class LandmarkServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -99,7 +99,7 @@ class LandmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _landmark_pb2.GetLandmarkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_landmark_pb2.GetLandmarkResponse, _abc.Awaitable[_landmark_pb2.GetLandmarkResponse]]:
-        """One landmark. NOT_FOUND when it is not registered. Roles: officer, landmark."""
+        """One landmark. NOT_FOUND when it is not registered. Roles: all but agent."""
 
     @_abc_1.abstractmethod
     def ListLandmarks(
@@ -107,7 +107,7 @@ class LandmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _landmark_pb2.ListLandmarksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_landmark_pb2.ListLandmarksResponse, _abc.Awaitable[_landmark_pb2.ListLandmarksResponse]]:
-        """Landmarks in the order of their names. Roles: officer, landmark."""
+        """Landmarks in the order of their names. Roles: all but agent."""
 
     @_abc_1.abstractmethod
     def GetTicketKey(
@@ -115,7 +115,7 @@ class LandmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _landmark_pb2.GetTicketKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_landmark_pb2.GetTicketKeyResponse, _abc.Awaitable[_landmark_pb2.GetTicketKeyResponse]]:
-        """The key that this server signs tickets with, which a landmark must know. Roles: officer, landmark."""
+        """The key that this server signs tickets with, which a landmark must know. Roles: all but agent."""
 
     @_abc_1.abstractmethod
     def Prove(
@@ -133,7 +133,7 @@ class LandmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _landmark_pb2.ListLandmarkAuditsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_landmark_pb2.ListLandmarkAuditsResponse, _abc.Awaitable[_landmark_pb2.ListLandmarkAuditsResponse]]:
-        """What the newest audit says of each landmark, in the order of names. Roles: officer, landmark."""
+        """What the newest audit says of each landmark, in the order of names. Roles: all but agent."""
 
     @_abc_1.abstractmethod
     def PlanLandmarks(
@@ -142,7 +142,7 @@ class LandmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_landmark_pb2.PlanLandmarksResponse, _abc.Awaitable[_landmark_pb2.PlanLandmarksResponse]]:
         """Which sites can be proven with the registered landmarks, what round trips that needs, and which candidates would help most.
-        Changes nothing. Role: officer.
+        Changes nothing. Roles: officer, approver.
         """
 
 def add_LandmarkServiceServicer_to_server(servicer: LandmarkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -6,12 +6,13 @@ The only module that knows which database it is.
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -23,6 +24,8 @@ BUSY_TIMEOUT_MS = 30_000
 
 READ_POOL = 8
 """Connections for reading; one for each reader thread is used at a time."""
+
+_ASK_AGAIN_S = 0.01
 
 ROOM_BYTES = 32 << 20
 """A full group of eight-GPU hosts is 13 MB, and stands on the disk twice: in the write-ahead log and in the file."""
@@ -98,7 +101,7 @@ def _engine(path: Path, *, begin: str, pool_size: int, read_only: bool) -> Engin
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         if not read_only:
-            cursor.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(cursor)
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         if read_only:
@@ -110,6 +113,20 @@ def _engine(path: Path, *, begin: str, pool_size: int, read_only: bool) -> Engin
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _write_ahead(cursor: DBAPICursor) -> None:
+    # Only in a file's first moments is the mode another one. SQLite does not wait for this lock, whatever the timeout,
+    # lest two that change the mode wait for each other; so of two servers that make one file, one has to ask again.
+    last = time.monotonic() + BUSY_TIMEOUT_MS / 1_000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > last:
+                raise
+            time.sleep(_ASK_AGAIN_S)
 
 
 def _check_schema(connection: Connection, path: Path) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,18 @@ async def test_store_survives_a_restart(store_path: Path) -> None:
     second = await Store.open(store_path)
     assert await second.get_device(pdi(1)) is not None
     await second.close()
+
+
+async def test_a_server_waits_for_another_that_is_making_the_file(store_path: Path) -> None:
+    with closing(sqlite3.connect(store_path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE t (x)")
+        other.execute("DROP TABLE t")
+        other.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(Store.open(store_path))
+        await asyncio.wait({opening}, timeout=0.3)
+        assert not opening.done()
+        other.execute("COMMIT")
+        await (await opening).close()
 
 
 async def test_newer_schema_is_refused_and_left_alone(store_path: Path) -> None:

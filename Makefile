@@ -19,7 +19,9 @@ test: venv  ## All tests with coverage; T=PATH runs a part
 	@$(PY) -m pytest $(T)
 else
 test: venv
-	@$(PY) -m pytest --cov --cov-report=term:skip-covered && $(PY) -m coverage report --include='verifier/*' --fail-under=100 >/dev/null \
+	@$(PY) -m pytest -n 2 --dist loadfile -m "not alone" --cov --cov-report= \
+	  && $(PY) -m pytest -m alone --cov --cov-append --cov-report=term:skip-covered \
+	  && $(PY) -m coverage report --include='verifier/*' --fail-under=100 >/dev/null \
 	  || { $(PY) -m coverage report --include='verifier/*' --show-missing --skip-covered >&2; \
 	       echo "make test: failed (a test, or verifier/ is below 100 % branch coverage)" >&2; exit 1; }
 endif

@@ -83,6 +83,7 @@ class AgentConfig(_Frozen):
         emulator: Needed when source is `emulator`.
         location: Optional.
         device_poll_s: How often devices are looked at while no challenge is open, seconds.
+        state: File that holds the largest checkpoint through restarts; without it, only this process remembers.
         backoff: Delays between tries.
     """
 
@@ -92,6 +93,7 @@ class AgentConfig(_Frozen):
     emulator: EmulatorConfig | None = None
     location: LocationConfig | None = None
     device_poll_s: Annotated[float, Field(gt=0)] = 5.0
+    state: Path | None = None
     backoff: BackoffConfig = BackoffConfig()
 
     @model_validator(mode="after")
@@ -189,3 +191,6 @@ def _anchor(tree: dict[str, object], folder: Path) -> None:
             for name in names:
                 if isinstance(entries.get(name), str):
                     entries[name] = folder / Path(entries[name]).expanduser()
+    state = tree.get("state")
+    if isinstance(state, str):
+        tree["state"] = folder / Path(state).expanduser()

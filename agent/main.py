@@ -14,6 +14,7 @@ import typer
 
 from agent.backoff import Backoff
 from agent.config import AgentConfig, ConfigError, check_files, load_config
+from agent.memory import Memory, MemoryFileError
 from agent.runner import Runner
 from agent.sources.base import Source
 from agent.sources.emulator import EmulatorSource
@@ -40,6 +41,7 @@ def run(
     key: Annotated[Path | None, typer.Option(help="PEM of its private key.")] = None,
     plaintext: Annotated[bool | None, typer.Option("--plaintext", help="No TLS; loopback alone.")] = None,
     plaintext_role: Annotated[str | None, typer.Option(help="With --plaintext: agent/LICENSEE/NAME.")] = None,
+    state: Annotated[Path | None, typer.Option(help="File that keeps the largest checkpoint.")] = None,
     verbose: Annotated[bool, typer.Option(help="Log more.")] = False,
 ) -> None:
     """Run until stopped. Prints {"ready": true} once the stream is up; logs JSON to stderr."""
@@ -55,15 +57,17 @@ def run(
             "plaintext_role": plaintext_role,
         },
         "emulator": {"socket": socket},
+        "state": state,
     }
     try:
         tree = load_config(config, flags)
         check_files(tree.server)
-    except ConfigError as error:
+        memory = Memory.open(tree.state)
+    except (ConfigError, MemoryFileError) as error:
         typer.echo(f"trigpoint-agent: {error}", err=True)
         raise typer.Exit(2) from error
     configure_logging(verbose=verbose)
-    asyncio.run(_serve(tree))
+    asyncio.run(_serve(tree, memory))
 
 
 def make_source(config: AgentConfig) -> Source:
@@ -76,11 +80,11 @@ def make_source(config: AgentConfig) -> Source:
             assert_never(other)
 
 
-async def _serve(config: AgentConfig) -> None:
+async def _serve(config: AgentConfig, memory: Memory) -> None:
     log = logger(config.host_id)
     source = make_source(config)
     backoff = Backoff(config.backoff.first_s, config.backoff.longest_s, random.SystemRandom())
-    runner = Runner(config, source, backoff, log, on_up=_ReadyLine())
+    runner = Runner(config, source, backoff, log, memory, on_up=_ReadyLine())
     task = asyncio.create_task(runner.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

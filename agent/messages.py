@@ -23,8 +23,8 @@ _FAILURES = {
 }
 
 
-def inventory(host_id: str, roster: Roster) -> attestation_pb2.AttestRequest:
-    """Return the Inventory of a host (docs/protocol.md A1)."""
+def inventory(host_id: str, roster: Roster, checkpoint: str) -> attestation_pb2.AttestRequest:
+    """Return the Inventory of a host (docs/protocol.md A1), with the largest checkpoint that it was sent (A8)."""
     devices = [
         attestation_pb2.InventoryDevice(
             pdi=entry.device.pdi,
@@ -34,7 +34,9 @@ def inventory(host_id: str, roster: Roster) -> attestation_pb2.AttestRequest:
         )
         for entry in roster.devices
     ]
-    return attestation_pb2.AttestRequest(inventory=attestation_pb2.Inventory(host_id=host_id, devices=devices))
+    return attestation_pb2.AttestRequest(
+        inventory=attestation_pb2.Inventory(host_id=host_id, devices=devices, checkpoint=checkpoint)
+    )
 
 
 def orders(step: attestation_pb2.RangeOrders) -> tuple[Order, ...]:

@@ -15,6 +15,7 @@ from trigpoint.v1 import attestation_pb2_grpc
 from agent.backoff import Backoff, retry_delay_s
 from agent.collect import Collector
 from agent.config import AgentConfig, ServerConfig
+from agent.memory import Memory
 from agent.sources.base import Source, SourceError
 from agent.stream import HostStream, ProtocolError
 
@@ -36,6 +37,7 @@ class Runner:
         source: Where devices are.
         backoff: Delays between tries.
         log: Bound logger.
+        memory: The largest checkpoint that the server sent.
         on_up: Called each time the server accepts the stream.
         sleep: Waits for seconds; a test passes its own.
     """
@@ -46,6 +48,7 @@ class Runner:
         source: Source,
         backoff: Backoff,
         log: FilteringBoundLogger,
+        memory: Memory,
         *,
         on_up: Callable[[], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -53,6 +56,7 @@ class Runner:
         self._config = config
         self._backoff = backoff
         self._log = log
+        self._memory = memory
         self._on_up = on_up
         self._sleep = sleep
         self._collector = Collector(source, config.host_id, config.claimed_location(), log)
@@ -87,6 +91,7 @@ class Runner:
                 self._config.host_id,
                 roster,
                 self._log,
+                self._memory,
                 on_up=self._on_up,
                 on_verdict=self._backoff.reset,
                 device_poll_s=self._config.device_poll_s,

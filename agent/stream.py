@@ -17,6 +17,7 @@ from trigpoint.v1 import attestation_pb2
 from agent import messages
 from agent.claims import Ranged
 from agent.collect import Collector, Roster
+from agent.memory import Memory, MemoryFileError
 from agent.sources.base import SourceError
 
 MonotonicSeconds = NewType("MonotonicSeconds", float)
@@ -37,6 +38,7 @@ class HostStream:
         host_id: As in the configuration.
         roster: The devices now.
         log: Bound logger.
+        memory: The largest checkpoint that the server sent.
         on_up: Called once the server has accepted the stream.
         on_verdict: Called for every verdict; the stream is working.
         device_poll_s: How often the devices are looked at while no challenge is open.
@@ -49,6 +51,7 @@ class HostStream:
         host_id: str,
         roster: Roster,
         log: FilteringBoundLogger,
+        memory: Memory,
         *,
         on_up: Callable[[], None],
         on_verdict: Callable[[], None],
@@ -59,6 +62,7 @@ class HostStream:
         self._host_id = host_id
         self._roster = roster
         self._log = log
+        self._memory = memory
         self._on_up = on_up
         self._on_verdict = on_verdict
         self._device_poll_s = device_poll_s
@@ -76,7 +80,7 @@ class HostStream:
             SourceError: The devices did not answer a challenge at all.
             ProtocolError: The server broke the protocol.
         """
-        self._outgoing.put_nowait(messages.inventory(self._host_id, self._roster))  # docs/protocol.md A1
+        self._send_inventory()
         try:
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._write())
@@ -98,6 +102,7 @@ class HostStream:
             kind = response.WhichOneof("message")
             if kind == "challenge":
                 self._open(group, response.challenge)
+                await self._remember(response.challenge.checkpoint)
             elif kind == "range_orders":
                 self._take_step(response.range_orders)
             elif kind == "verdicts":
@@ -127,6 +132,13 @@ class HostStream:
         self._steps = asyncio.Queue()
         deadline = MonotonicSeconds(time.monotonic() + challenge.life.ToNanoseconds() / 1e9)
         self._answer = group.create_task(self._answer_challenge(challenge.challenge, self._steps, deadline))
+
+    async def _remember(self, checkpoint: str) -> None:
+        try:
+            await self._memory.take(checkpoint)
+        except MemoryFileError as error:
+            # It is a defense against the server's past, and no reason to leave its present.
+            self._log.warning("checkpoint not kept", error=str(error))
 
     def _take_step(self, step: attestation_pb2.RangeOrders) -> None:
         if step.challenge != self._challenge:
@@ -179,7 +191,11 @@ class HostStream:
         if roster != self._roster:
             self._roster = roster
             self._log.info("devices changed", devices=len(roster.devices))
-            self._outgoing.put_nowait(messages.inventory(self._host_id, roster))  # docs/protocol.md A1
+            self._send_inventory()
+
+    def _send_inventory(self) -> None:
+        # docs/protocol.md A1, A8
+        self._outgoing.put_nowait(messages.inventory(self._host_id, self._roster, self._memory.largest))
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.records`: how long an import of a million deployments and a sweep over them take.
+"""`python -m benchmarks.records`: how long an import of a million deployments, a sweep over them and an audit take.
 
 Devices, licenses and reports are made up from a seed. Reports are written into the store as commits leave them, since a
-million attestations would take hours. A table, then one JSON object alone on the last line; progress on stderr.
+million attestations would take hours. The audit is of a journal of its own, with an entry for each device. A table,
+then one JSON object alone on the last line; progress on stderr.
 """
 
 import argparse
@@ -21,10 +22,11 @@ from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy import Connection, Engine, Update, bindparam, insert, select, update
 
+from benchmarks.journal import time_audit
 from server.store import Store, sqlite
 from server.store.findings import write_findings
 from server.store.rows import Values
@@ -70,6 +72,8 @@ class Figures:
     fine_s: list[float] = field(default_factory=list)
     due_s: list[float] = field(default_factory=list)
     told: int = 0
+    audit_s: float = 0.0
+    seal_us: float = 0.0
 
 
 class Bench:
@@ -243,19 +247,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where the store is made; a temporary folder by default")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        figures = asyncio.run(_run(Path(folder) / "bench.db", options.devices, options.seed))
+    with (
+        tempfile.TemporaryDirectory(dir=options.folder) as folder,
+        Progress(*_columns(), console=Console(stderr=True)) as progress,
+    ):
+        figures = asyncio.run(_run(Path(folder) / "bench.db", options.devices, options.seed, progress))
+        task = progress.add_task("journal", total=options.devices)
+        figures.audit_s, figures.seal_us = time_audit(
+            Path(folder), options.devices, options.seed, lambda done: progress.update(task, completed=done)
+        )
     _show(figures, options.devices)
     return 0
 
 
-async def _run(path: Path, devices: int, seed: int) -> Figures:
-    columns = TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+def _columns() -> Sequence[ProgressColumn]:
+    return TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+
+
+async def _run(path: Path, devices: int, seed: int, progress: Progress) -> Figures:
     store = await Store.open(path)
     writing, reading = sqlite.open_engines(path)
     try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            return await Bench(store, writing, devices, seed, progress).run()
+        return await Bench(store, writing, devices, seed, progress).run()
     finally:
         reading.dispose()
         writing.dispose()
@@ -273,6 +286,7 @@ def _show(figures: Figures, devices: int) -> None:
         ("sweep after a start: looks at every device", figures.first_s),
         (f"sweep, all fine (median of {ROUNDS})", fine),
         (f"sweep, {DUE_SHARE:.1%} fall silent and {DUE_SHARE:.1%} are overdue (longest of {ROUNDS})", due),
+        (f"audit of a journal of {devices:,} entries", figures.audit_s),
     ):
         table.add_row(what, f"{seconds:.3f}")
     console = Console(width=_WIDTH)
@@ -285,6 +299,8 @@ def _show(figures: Figures, devices: int) -> None:
         "sweep_first_s_1m": round(figures.first_s, 3),
         "import_s_1m": round(figures.import_s, 1),
         "import_again_s_1m": round(figures.again_s, 1),
+        "audit_s_1m": round(figures.audit_s, 1),
+        "seal_us": round(figures.seal_us, 1),
     }
     sys.stdout.write(json.dumps(named) + "\n")
 

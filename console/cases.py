@@ -6,13 +6,18 @@ from typing import Annotated
 import typer
 from trigpoint.v1 import cases_pb2
 
-from console import asked, case_render
+from console import asked, case_export, case_render, exhibits
 from console.desk import CALL_TIMEOUT_S, Desk, with_desk
 from console.plain import plain
 from console.records import AllOption, FilterOption, LimitOption
 from console.text import plural
 
 app = typer.Typer(no_args_is_help=True, help="Cases: events that somebody must look at.")
+
+app.command("export")(case_export.export)
+app.command("rebuttal")(exhibits.rebut)
+app.command("exhibits")(exhibits.case_exhibits)
+app.command("answer")(exhibits.answer_rebuttal)
 
 CasesArgument = Annotated[list[str], typer.Argument(metavar="CASE...", help="Their numbers.")]
 TextOption = Annotated[str, typer.Option("--note", help="What there is to say.", show_default=False)]

@@ -10,6 +10,7 @@ from console import (
     changes,
     deployment_records,
     devices,
+    journal,
     landmarks,
     licenses,
     logistics,
@@ -48,6 +49,7 @@ app.command("history")(changes.history)
 app.add_typer(cases.app, name="case")
 app.add_typer(screening.app, name="screening")
 app.add_typer(landmarks.app, name="landmark")
+app.add_typer(journal.app, name="journal")
 app.command("verify")(verify)
 
 

@@ -18,6 +18,8 @@ from rich.console import Console
 from trigpoint.v1 import (
     cases_pb2_grpc,
     change_pb2_grpc,
+    exhibit_pb2_grpc,
+    journal_pb2_grpc,
     landmark_pb2_grpc,
     licensing_pb2_grpc,
     records_pb2_grpc,
@@ -55,7 +57,7 @@ class Desk:
 
     Attributes:
         target: The server, HOST:PORT.
-        licensing: Stub, as are `landmarks`, `records`, `changes`, `cases` and `screening`.
+        licensing: Stub, as are `landmarks`, `records`, `changes`, `cases`, `screening`, `journal` and `exhibits`.
         json: JSON alone on stdout.
         out: Terminal or pipe that results go to.
         err: Where everything else goes.
@@ -69,6 +71,8 @@ class Desk:
     changes: change_pb2_grpc.ChangeServiceStub
     cases: cases_pb2_grpc.CaseServiceStub
     screening: screening_pb2_grpc.ScreeningServiceStub
+    journal: journal_pb2_grpc.JournalServiceStub
+    exhibits: exhibit_pb2_grpc.ExhibitServiceStub
     json: bool
     out: Console
     err: Console
@@ -123,6 +127,8 @@ def _desk(target: str, channel: grpc.Channel, *, as_json: bool) -> Desk:
         changes=change_pb2_grpc.ChangeServiceStub(channel),
         cases=cases_pb2_grpc.CaseServiceStub(channel),
         screening=screening_pb2_grpc.ScreeningServiceStub(channel),
+        journal=journal_pb2_grpc.JournalServiceStub(channel),
+        exhibits=exhibit_pb2_grpc.ExhibitServiceStub(channel),
         json=as_json,
         out=plain_console(),
         err=plain_console(stderr=True),

@@ -1,4 +1,4 @@
-"""`trigpoint device`: list, get, watch."""
+"""`trigpoint device`: list, get, result, challenge, watch."""
 
 import re
 import time
@@ -7,11 +7,14 @@ from typing import Annotated
 
 import grpc
 import typer
-from trigpoint.v1 import device_pb2, licensing_pb2
+from trigpoint.v1 import change_pb2, device_pb2, licensing_pb2
 
 from console import as_json, render
 from console.desk import CALL_TIMEOUT_S, Desk, with_desk
+from console.device_result import DecodeOption, JwksOption, show_result
 from console.exits import CommandError, ExitCode, from_rpc
+from console.plain import plain
+from console.record_render import waiting
 from console.text import instant, plural
 
 PAGE_SIZE = 1000
@@ -56,15 +59,44 @@ def list_devices(
 @with_desk
 def get_device(desk: Desk, *, pdi: Annotated[str, typer.Argument(metavar="PDI", help="16 hex digits.")]) -> None:
     """Tell all about one device: identity, license, standing, findings with why, and what shows where it is."""
-    match = _PDI.fullmatch(pdi.strip())
-    if match is None:
-        raise CommandError(ExitCode.UNUSABLE, f"a PDI is 16 hex digits, not {pdi!r}")
-    request = licensing_pb2.GetDeviceRequest(name=f"devices/{match[1].lower()}")
+    request = licensing_pb2.GetDeviceRequest(name=_device_name(pdi))
     device = desk.licensing.GetDevice(request, timeout=CALL_TIMEOUT_S).device
     if desk.json:
         desk.print_json(as_json.device(device))
     else:
         desk.out.print(render.device_page(device, desk.now))
+
+
+@app.command("result")
+@with_desk
+def result_of_device(
+    desk: Desk,
+    *,
+    pdi: Annotated[str, typer.Argument(metavar="PDI", help="16 hex digits, or attestations/ and a challenge.")],
+    decode: DecodeOption = False,
+    jwks: JwksOption = None,
+) -> None:
+    """Print the newest attestation result that tells of a device: a signed JWT, for whoever relies on it."""
+    name = pdi.strip().lower() if pdi.strip().startswith("attestations/") else _device_name(pdi)
+    show_result(desk, name, jwks, decode=decode)
+
+
+@app.command("challenge")
+@with_desk
+def challenge_devices(
+    desk: Desk,
+    *,
+    pdis: Annotated[list[str], typer.Argument(metavar="PDI...", help="16 hex digits each.")],
+    reason: Annotated[str, typer.Option(help="Why they must tell where they are now.", show_default=False)],
+) -> None:
+    """Propose to ask devices at once, beyond what their licenses ask. A second person approves."""
+    request = licensing_pb2.ChallengeDevicesRequest(devices=map(_device_name, pdis), reason=reason)
+    name = desk.licensing.ChallengeDevices(request, timeout=CALL_TIMEOUT_S).change
+    change = desk.changes.GetChange(change_pb2.GetChangeRequest(name=name), timeout=CALL_TIMEOUT_S).change
+    if desk.json:
+        desk.print_json({"change": plain(change)})
+    else:
+        desk.out.print(waiting(change))
 
 
 @app.command("watch")
@@ -84,6 +116,13 @@ def watch_devices(desk: Desk, *, filter_: FilterOption = "", standing: StandingO
             _show(desk, response, known)
     except KeyboardInterrupt:
         return
+
+
+def _device_name(pdi: str) -> str:
+    match = _PDI.fullmatch(pdi.strip())
+    if match is None:
+        raise CommandError(ExitCode.UNUSABLE, f"a PDI is 16 hex digits, not {pdi!r}")
+    return f"devices/{match[1].lower()}"
 
 
 def _filter(expression: str, standing: str) -> str:

@@ -1,4 +1,4 @@
-"""`trigpoint landmark`: list, import; its other commands are in plan.py and audit.py."""
+"""`trigpoint landmark`: list, import; its other commands are in plan.py, audit.py and exhibits.py."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from trigpoint.v1 import landmark_pb2
 
-from console import as_json, record_render, render
+from console import as_json, exhibits, record_render, render
 from console.audit import audit_landmarks
 from console.desk import CALL_TIMEOUT_S, Desk, with_desk
 from console.exits import CommandError, ExitCode, from_rpc
@@ -27,6 +27,9 @@ _REFUSED = re.compile(r"landmarks\[(\d{1,9})\]\.(.+)")
 app = typer.Typer(no_args_is_help=True, help="Ranging landmarks.")
 app.command("plan")(plan_landmarks)
 app.command("audit")(audit_landmarks)
+app.command("appeal")(exhibits.appeal)
+app.command("appeals")(exhibits.appeals)
+app.command("answer")(exhibits.answer_appeal)
 
 
 class LandmarkRecord(BaseModel):

@@ -36,6 +36,7 @@ __all__ = [
     "load_evidence",
     "load_report",
     "load_roots",
+    "read_input",
 ]
 
 NONCE_BYTES = 32
@@ -113,7 +114,7 @@ def load_roots(paths: Iterable[Path]) -> TrustRoots:
         UnusableInputError: A file cannot be read or holds no PEM certificate.
     """
     try:
-        return TrustRoots.parse([_read(path) for path in paths])
+        return TrustRoots.parse([read_input(path) for path in paths])
     except UsageError as error:
         raise UnusableInputError(f"--root: {error}") from error
 
@@ -129,7 +130,7 @@ def load_evidence(path: Path, nonce: bytes | None) -> tuple[Evidence, ...]:
         UnusableInputError: It is not such a list; the message says where.
     """
     try:
-        entries = json.loads(_read(path))
+        entries = json.loads(read_input(path))
     except (ValueError, RecursionError) as error:
         raise UnusableInputError(f"{path}: not JSON ({error})") from error
     if not isinstance(entries, list) or not entries:
@@ -144,10 +145,10 @@ def load_report(report: Path, chain: Path, nonce: bytes | None) -> Evidence:
         UnusableInputError: A file cannot be read, or the report is not hex.
     """
     try:
-        spdm = bytes.fromhex(_read(report).decode("ascii").strip())
+        spdm = bytes.fromhex(read_input(report).decode("ascii").strip())
     except ValueError as error:
         raise UnusableInputError(f"{report}: not a report in hex") from error
-    return Evidence(str(report), _read(chain), spdm, nonce)
+    return Evidence(str(report), read_input(chain), spdm, nonce)
 
 
 def check(evidence: Sequence[Evidence], roots: TrustRoots, now: datetime) -> Outcome:
@@ -223,10 +224,16 @@ def _entry(path: Path, index: int, entry: Any, nonce: bytes | None) -> Evidence:
     return Evidence(where, chain_pem, report, own_nonce)
 
 
-def _read(path: Path) -> bytes:
+def read_input(path: Path, most: int | None = None) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        UnusableInputError: It cannot be read, or has more bytes than `most`; None: than evidence may have.
+    """
+    limit = MAX_FILE_BYTES if most is None else most
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UnusableInputError(f"{path}: more than {MAX_FILE_BYTES // 1024 // 1024} MiB")
+        if path.stat().st_size > limit:
+            raise UnusableInputError(f"{path}: more than {limit // 1024:,} KiB")
         return path.read_bytes()
     except OSError as error:
         raise UnusableInputError(f"{path}: {error.strerror}") from error

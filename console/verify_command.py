@@ -1,7 +1,7 @@
-"""`trigpoint verify`: prints what an offline check of evidence shows.
+"""`trigpoint verify`: prints what an offline check of evidence, or of a case bundle, shows.
 
-Exit codes: 0 every report is authentic, 1 at least one is refused, 2 the input cannot be used. A missing nonce and a
-board that cannot be proven are said and change no exit code.
+Exit codes: 0 every report is authentic, or every point of the bundle that can be recomputed holds; 1 at least one is
+refused; 2 the input cannot be used. A missing nonce and a board that cannot be proven are said and change no exit code.
 """
 
 import json
@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from console.bundle_command import TrustOptions, check_file, print_outcome
 from console.offline import (
     NONCE_BYTES,
     Authentic,
@@ -28,6 +29,7 @@ from console.offline import (
     load_report,
     load_roots,
 )
+from console.offline_bundle.check import is_bundle
 
 EXIT_REFUSED = 1
 EXIT_UNUSABLE = 2
@@ -35,24 +37,44 @@ EXIT_UNUSABLE = 2
 
 def verify(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="JSON lists of evidence: [{certificate, evidence, nonce, ...}]")
+        list[Path] | None,
+        typer.Argument(help="JSON lists of evidence, [{certificate, evidence, nonce, ...}], or one case bundle"),
     ] = None,
     *,
-    root: Annotated[list[Path], typer.Option(help="PEM file of a vendor root that you trust; may be given again")],
+    root: Annotated[
+        list[Path] | None, typer.Option(help="PEM file of a vendor root that you trust; may be given again")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="One report, hex; needs --chain")] = None,
     chain: Annotated[Path | None, typer.Option(help="Its certificate chain, PEM, leaf first")] = None,
     nonce: Annotated[
         str | None, typer.Option(help="Nonce that reports must carry, 64 hex digits; overrides those in files")
     ] = None,
+    journal_key: Annotated[str | None, typer.Option(help="Bundle: vkey of its journal", metavar="VKEY")] = None,
+    root_fingerprint: Annotated[
+        list[str] | None,
+        typer.Option(help="Bundle: SHA-256 of the vendor's root, DER; may be given again", metavar="SHA256"),
+    ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(help="Bundle: vkey of a witness; may be given again; one must have signed", metavar="VKEY"),
+    ] = None,
+    jwks: Annotated[
+        Path | None, typer.Option(help="Bundle: JWK set of the service; without it the bundle's own is taken")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout")] = False,
 ) -> None:
-    """Check evidence offline: every signature, every nonce, every board edge.
+    """Check evidence or a case bundle offline: signatures, nonces, board edges; proofs, verdicts, records.
 
-    Exit 0: all authentic. 1: something refused. 2: unusable input.
+    Exit 0: all holds. 1: something refused. 2: unusable input.
     """
+    options = TrustOptions(journal_key, root_fingerprint or (), root or (), witness or (), jwks)
     try:
+        if any(map(is_bundle, files or ())):
+            _verify_bundle(files or [], options, as_json=as_json, others=(report, chain, nonce))
+            return
+        _check_options(files or [], options)
         evidence = _load(files or [], report, chain, _parse_nonce(nonce))
-        outcome = check(evidence, load_roots(root), datetime.now(UTC))
+        outcome = check(evidence, load_roots(options.roots), datetime.now(UTC))
     except UnusableInputError as error:
         Console(stderr=True).print(Text(f"trigpoint verify: {error}"), soft_wrap=True)
         raise typer.Exit(EXIT_UNUSABLE) from error
@@ -62,6 +84,27 @@ def verify(
         _print(outcome, Console(highlight=False))
     if outcome.refused_count:
         raise typer.Exit(EXIT_REFUSED)
+
+
+def _verify_bundle(files: Sequence[Path], options: TrustOptions, *, as_json: bool, others: Iterable[object]) -> None:
+    if len(files) != 1 or any(other is not None for other in others):
+        raise UnusableInputError("a case bundle is checked alone: give one file, and no --report, --chain or --nonce")
+    outcome = check_file(files[0], options)
+    print_outcome(outcome, as_json=as_json)
+    if outcome.refused:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def _check_options(files: Iterable[Path], options: TrustOptions) -> None:
+    for path in files:
+        try:
+            path.stat()
+        except OSError as error:
+            raise UnusableInputError(f"{path}: {error.strerror}") from error
+    if options.are_given:
+        raise UnusableInputError("no file is a case bundle, and some options that you gave are for one alone")
+    if not options.roots:
+        raise UnusableInputError("give --root, the PEM file of a vendor root that you trust")
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:

@@ -33,6 +33,15 @@ reference_values = ["vendor/reference-values.json"]
 [tickets]
 key = "pki/ticket.key"
 
+[journal]
+origin = "trigpoint.example/journal"
+key = "pki/journal.key"
+anchor = "journal.anchor"
+seal_interval_s = 1
+
+[results]
+keys = ["pki/result.key"]
+
 [place]
 audited_within_h = 0
 record_standing_days = 0
@@ -70,6 +79,7 @@ class Stage:
         processes: Its children.
         world: What is built.
         address: Where the server answers.
+        http: Where it tells its metrics, its journal's hashes and its keys.
         devices: GPUs by PDI.
     """
 
@@ -77,6 +87,7 @@ class Stage:
     processes: Processes
     world: World
     address: str = ""
+    http: str = ""
     devices: dict[str, Device] = field(default_factory=dict)
     _boards: dict[str, Child] = field(default_factory=dict)
     _agents: dict[str, Child] = field(default_factory=dict)
@@ -136,7 +147,7 @@ class Stage:
         config = self.folder / "server.toml"
         config.write_text(_SERVER_TOML.format(interval_s=self.world.interval_s))
         child = await self.processes.start("server", "trigpoint-server", "serve", "--config", config)
-        self.address = child.ready["address"]
+        self.address, self.http = child.ready["address"], child.ready["http"]
         self._write_settings()
 
     def _write_settings(self) -> None:

@@ -100,7 +100,7 @@ DEMO = World(
         ServerSpec("C", "Frankfurt", Spot(50.12, 8.70), 7, "DEMO-0003", "site", radius_km=1000),
         ServerSpec("D", "Singapore", SINGAPORE_HALL, 1, "DEMO-0004", "outside_prohibited", radius_km=50, switches=0),
     ),
-    cadence_s=8,
+    cadence_s=6,
     grace_s=8,
     interval_s=3,
 )

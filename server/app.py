@@ -19,8 +19,11 @@ import structlog
 from server.config import Config, split_address
 from server.desk.able import AbleDomains
 from server.desk.audit import LandmarkAudit
+from server.desk.bundle import CaseExporter
 from server.desk.casework import Casework
+from server.desk.journal_audits import JournalAuditor
 from server.desk.screening import ScreeningTask
+from server.desk.sealer import Sealer
 from server.desk.sweep import Sweep
 from server.desk.watch import DeviceWatch
 from server.http import HttpServer
@@ -28,16 +31,21 @@ from server.intake.admission import Admission
 from server.intake.audit_schedule import AuditSchedule
 from server.intake.audit_stream import AuditIntake
 from server.intake.fleet import Fleet
+from server.intake.past import PastGuard
 from server.intake.pipeline import Pipeline
 from server.intake.ranging_plan import PlanSettings
+from server.intake.results import ResultSigner
 from server.intake.stream import Drain, Intake
 from server.intake.tickets import TicketOffice
 from server.materials import Materials, load_materials
 from server.rpc.access import AccessInterceptor
 from server.rpc.health import Health
 from server.rpc.status import StatusInterceptor
+from server.sealing import journal_key_of, open_journal
 from server.services import SERVICES, Parts, add_services
 from server.store.errors import StoreError
+from server.store.journal_past import Past
+from server.store.journal_types import SignedCheckpoint
 from server.store.store import Store
 from server.store.types import DeviceFilter
 from server.store.watch_types import Able, SweepOutcome
@@ -84,7 +92,7 @@ class App:
         clock: Callable[[], datetime] = utc_now,
         open_store: Callable[[Path], Awaitable[Store]] = Store.open,
     ) -> None:
-        self._config = config
+        self.config = config
         self.materials = materials
         self._rng = rng or random.SystemRandom()
         self._clock = clock
@@ -102,9 +110,10 @@ class App:
 
         Raises:
             StoreError: The store cannot be opened.
+            PastLostError: It was put back from an old copy (docs/protocol.md J8).
             OSError: An address cannot be bound.
         """
-        config = self._config
+        config = self.config
         if self.materials.policy.demonstration:
             structlog.get_logger().warning(
                 "demonstration: the rules for landmarks are relaxed; verdicts are not for accusation"
@@ -113,13 +122,22 @@ class App:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(store.close)
             health_state = Health(SERVICES, self.telemetry)
+            past, sealer = await open_journal(
+                stack, config, self.materials, store, health_state, self.telemetry, self._clock
+            )
+            results = ResultSigner(
+                self.materials.result_keys, issuer=config.results.issuer, developer=config.results.developer
+            )
             drain = Drain()
             watch = DeviceWatch(store)
             screening = ScreeningTask(store.screening, self._clock)
             fleet = Fleet(store, config.audit.refresh_s)
-            server = self._server(store, fleet, watch, screening, health_state, drain)
-            probe = HttpServer(self.telemetry.registry, health_state.is_serving)
+            server = self._server(_Running(store, fleet, watch, screening, health_state, drain, past, sealer, results))
+            probe = HttpServer(
+                self.telemetry.registry, health_state.is_serving, journal=store.journal, jwks=results.jwks()
+            )
             tasks = {
+                "seal": sealer.run,
                 "records": fleet.follow_records,
                 "screening": screening.run,
                 **self._background(store, watch, health_state),
@@ -128,6 +146,9 @@ class App:
             await _ProbedStore(store, health_state, self.telemetry).mark_alive(
                 config.desk.node, self._clock(), longest_pause=timedelta(0)
             )
+            await store.keep_materials(self.materials.files, self._clock())
+            # So that every challenge names a checkpoint (docs/protocol.md A8).
+            await sealer.seal()
             stack.push_async_callback(server.stop, None)
             address = _bind(server, config.listen.address, self.materials.credentials)
             http_host, http_port = split_address(config.listen.http_address)
@@ -151,22 +172,23 @@ class App:
                 await asyncio.gather(*running, return_exceptions=True)
                 structlog.get_logger().info("stopped")
 
-    def _server(
-        self,
-        store: Store,
-        fleet: Fleet,
-        watch: DeviceWatch,
-        screening: ScreeningTask,
-        health_state: Health,
-        drain: Drain,
-    ) -> grpc.aio.Server:
-        config, materials = self._config, self.materials
+    def _server(self, running: "_Running") -> grpc.aio.Server:
+        config, materials = self.config, self.materials
+        store, fleet, drain = running.store, running.fleet, running.drain
         verifier = Verifier(materials.roots, materials.references, materials.policy)
         tickets = TicketOffice(materials.ticket_key)
         intake = Intake(
             store=store,
             fleet=fleet,
-            pipeline=Pipeline(store, fleet, verifier, self.telemetry, config.limits.bytes_in_flight),
+            pipeline=Pipeline(
+                store,
+                fleet,
+                verifier,
+                materials.setting,
+                running.results,
+                self.telemetry,
+                config.limits.bytes_in_flight,
+            ),
             plans=PlanSettings(verifier, materials.policy, tickets, config.attestation.sessions_per_device, self._rng),
             telemetry=self.telemetry,
             interval_s=config.attestation.interval_s,
@@ -176,6 +198,9 @@ class App:
             clock=self._clock,
             rng=self._rng,
             drain=drain,
+            newest=running.newest,
+            guard=PastGuard(running.past),
+            hasten=config.plaintext_on_loopback,
         )
         proving = AuditIntake(
             store=store,
@@ -185,10 +210,11 @@ class App:
             telemetry=self.telemetry,
             clock=self._clock,
             drain=drain,
+            newest=running.newest,
         )
         server = grpc.aio.server(
             interceptors=[
-                StatusInterceptor(self.telemetry, health_state.store_failed),
+                StatusInterceptor(self.telemetry, running.health.store_failed),
                 AccessInterceptor(config.tls.trust_domain if config.tls else None, self.telemetry),
             ],
             # Streams are counted by server/intake/admission.py, so that there is always room for officers and probes.
@@ -205,14 +231,32 @@ class App:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ],
         )
-        parts = Parts(store, watch, materials.policy, tickets, intake, proving, screening, health_state, self._clock)
+        parts = Parts(
+            store=store,
+            watch=running.watch,
+            policy=materials.policy,
+            tickets=tickets,
+            intake=intake,
+            proving=proving,
+            screening=running.screening,
+            health=running.health,
+            clock=self._clock,
+            seal=running.sealer.seal,
+            auditor=JournalAuditor(
+                config.store.path, journal_key_of(config, materials).vkey, lambda: running.sealer.newest
+            ),
+            exporter=CaseExporter(
+                store, running.sealer, materials.journal_key, config.journal.origin, running.results.jwks()
+            ),
+            raw_days=config.retention.raw_days,
+        )
         add_services(server, parts)
         return server
 
     def _background(
         self, store: Store, watch: DeviceWatch, health_state: Health
     ) -> dict[str, Callable[[], Awaitable[None]]]:
-        desk = self._config.desk
+        desk = self.config.desk
         casework = Casework(store.cases, self._clock, self.telemetry)
         sweep = Sweep(
             _ProbedStore(store, health_state, self.telemetry),
@@ -234,7 +278,7 @@ class App:
         audit = LandmarkAudit(
             store,
             self.materials.policy,
-            timedelta(seconds=self._config.audit.run_interval_s),
+            timedelta(seconds=self.config.audit.run_interval_s),
             self._clock,
             self.telemetry,
         )
@@ -256,6 +300,25 @@ class App:
                 structlog.get_logger().exception("background task failed", task=name)
             self.telemetry.task_failures.labels(name).inc()
             await asyncio.sleep(_RETRY_TASK_AFTER_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What a server is made of besides its configuration."""
+
+    store: Store
+    fleet: Fleet
+    watch: DeviceWatch
+    screening: ScreeningTask
+    health: Health
+    drain: Drain
+    past: Past
+    sealer: Sealer
+    results: ResultSigner
+
+    def newest(self) -> SignedCheckpoint | None:
+        """Return the journal's newest checkpoint."""
+        return self.sealer.newest
 
 
 class _ProbedStore:

@@ -6,6 +6,7 @@ docs/operations.md explains every key.
 """
 
 import ipaddress
+import re
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -180,9 +181,10 @@ class Place(Section):
 
 
 class AttestationSection(Section):
-    """When devices are asked: every `interval_s`, by default half of the shortest cadence among a host's licenses.
+    """When devices are asked: by default half to three quarters of the shortest cadence among a host's licenses apart.
 
-    Each interval is jittered by a quarter.
+    `interval_s` is jittered by a quarter. One that is shorter than the licenses ask is ignored with TLS
+    (docs/protocol.md K3).
     """
 
     interval_s: Annotated[float, Field(ge=1, le=86400 * 31)] | None = None
@@ -216,6 +218,49 @@ class Audit(Section):
         return timedelta(hours=self.interval_h)
 
 
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"[!-*,-~]{1,200}", text):
+        raise ValueError(f"{text!r} is no origin: 1 to 200 printable ASCII characters without spaces and +")
+    return text
+
+
+class Witness(Section):
+    """A witness that cosigns checkpoints (docs/protocol.md J7): where it answers, and its vkey."""
+
+    url: Annotated[str, Field(pattern=r"^https?://", max_length=500)]
+    key: Annotated[str, Field(max_length=500)]
+
+
+class Journal(Section):
+    """The journal of all that is written (docs/protocol.md §17).
+
+    `anchor` holds the newest checkpoint outside the database; keep it on another disk, and do not restore it with a
+    backup. `ca` verifies witnesses whose certificates no public authority signed.
+    """
+
+    origin: Annotated[str, AfterValidator(_origin)]
+    key: SecretFile
+    anchor: NewFile
+    seal_interval_s: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
+    witnesses: Annotated[tuple[Witness, ...], Field(max_length=32)] = ()
+    witness_timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+    ca: InputFile | None = None
+
+
+class Results(Section):
+    """Keys of attestation results (docs/protocol.md §16), PKCS #8 PEM, P-256. The first signs; all are published."""
+
+    keys: Annotated[tuple[SecretFile, ...], Field(min_length=1, max_length=8)]
+    issuer: Annotated[str, Field(max_length=200)] = ""
+    developer: Annotated[str, Field(min_length=1, max_length=200)] = "Trigpoint"
+
+
+class Retention(Section):
+    """How long raw evidence is kept that stands for nothing any more (docs/protocol.md K1)."""
+
+    raw_days: Annotated[float, Field(ge=1, le=36_600)] = 90.0
+
+
 class Limits(Section):
     """Bounds on work. A stream over `bytes_in_flight` is told when to come back."""
 
@@ -240,6 +285,9 @@ class Config(Section):
     attestation: AttestationSection = AttestationSection()
     desk: Desk = Desk()
     audit: Audit = Audit()
+    journal: Journal
+    results: Results
+    retention: Retention = Retention()
     limits: Limits = Limits()
 
     @model_validator(mode="after")

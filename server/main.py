@@ -19,9 +19,13 @@ import uvloop
 from server import pki
 from server.app import App
 from server.config import Config, ConfigError, load_config
+from server.desk.anchor import AnchorError
 from server.spiffe import Peer, Role, SpiffeError, check_trust_domain
 from server.store.errors import StoreError
+from server.store.journal_audit import audit_journal, report_text
+from server.store.journal_past import PastLostError
 from server.telemetry import configure_logging
+from verifier.journal.notes import NoteError, NoteKey
 
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The Trigpoint server."
@@ -43,7 +47,7 @@ def init_command(
     trust_domain: Annotated[str, typer.Option(help="Trust domain of the peers' SPIFFE IDs.")] = "trigpoint.example",
     address: Annotated[str, typer.Option(help="Address to listen on, written into server.toml.")] = "127.0.0.1:7443",
 ) -> None:
-    """Make a CA, a server certificate, a ticket key and a commented server.toml. Overwrites nothing."""
+    """Make a CA, a server certificate, keys of tickets, journal and results, and a commented server.toml."""
     try:
         pki.init(folder, host or pki.DEFAULT_HOSTS, check_trust_domain(trust_domain), address)
     except (pki.PkiError, SpiffeError, OSError, ValueError) as error:
@@ -93,6 +97,51 @@ def ticket_key_command(folder: FolderArgument) -> None:
     typer.echo(pki.public_bytes(key).hex())
 
 
+@cli.command("journal-key")
+def journal_key_command(config: ConfigOption) -> None:
+    """Print the journal's public key as a vkey, which witnesses and readers of case bundles must know."""
+    configure_logging()
+    try:
+        section = load_config(config).journal
+        typer.echo(NoteKey.of(section.origin, pki.load_ed25519_key(section.key)).vkey)
+    except ConfigError as error:
+        _stop(*error.problems)
+    except pki.PkiError as error:
+        _stop(str(error))
+
+
+@cli.command("result-key")
+def result_key_command(
+    path: Annotated[Path, typer.Argument(help="The file to make; it must not exist.")],
+) -> None:
+    """Make a key that signs attestation results. docs/operations.md tells how to rotate it in."""
+    try:
+        pki.make_result_key(path)
+    except (pki.PkiError, OSError) as error:
+        _stop(str(error))
+    typer.echo(f"made {path}; add it at the end of results.keys, and move it to the front a day later", err=True)
+
+
+@cli.command("audit")
+def audit_command(
+    store: Annotated[Path, typer.Argument(help="A store, or a copy of one. It is only read.")],
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint that the journal must extend; may be repeated.")
+    ] = None,
+    journal_key: Annotated[str, typer.Option(help="The journal's vkey, to check who signed the checkpoints.")] = "",
+) -> None:
+    """Recompute the whole journal and hold every table against it, without a server. Exit 1: something is wrong."""
+    try:
+        notes = [path.read_bytes() for path in checkpoint or []]
+        key = NoteKey.parse(journal_key) if journal_key else None
+        report = audit_journal(store, lambda _stage, _done, _total: None, checkpoints=notes, key=key)
+    except (StoreError, OSError, NoteError) as error:
+        _stop(str(error))
+    typer.echo(report_text(report))
+    if report.fault_count:
+        raise typer.Exit(_FAILED)
+
+
 @cli.command("check")
 def check_command(config: ConfigOption) -> None:
     """Check a configuration and every file that it names; print all that is wrong."""
@@ -108,7 +157,7 @@ def serve_command(config: ConfigOption) -> None:
     app = _load(config)
     try:
         code = uvloop.run(_serve(app))
-    except (StoreError, OSError) as error:
+    except (StoreError, PastLostError, AnchorError, OSError) as error:
         structlog.get_logger().error("cannot serve", error=str(error))
         raise typer.Exit(_FAILED) from error
     raise typer.Exit(code)

@@ -1,7 +1,7 @@
 """A small certificate authority for one operator: enough to run mutual TLS without another tool.
 
-An operator with a PKI of its own needs none of it. Keys are ECDSA P-256 (TLS) and Ed25519 (tickets), written as PKCS #8
-with mode 0600, never over a file that exists. Names of peers are SPIFFE IDs (server/spiffe.py).
+An operator with a PKI of its own needs none of it. Keys are ECDSA P-256 (TLS, results) and Ed25519 (tickets, journal),
+written as PKCS #8 with mode 0600, never over a file that exists. Names of peers are SPIFFE IDs (server/spiffe.py).
 """
 
 import ipaddress
@@ -51,6 +51,18 @@ reference_values = ["reference-values.json"]
 [tickets]
 key = "ticket.key"
 
+[journal]
+origin = "{trust_domain}/journal"
+key = "journal.key"
+anchor = "journal.anchor"  # the newest checkpoint, outside the database: keep it on another disk
+seal_interval_s = 5.0
+# [[journal.witnesses]]  # who cosigns (docs/witness.md); `trigpoint-witness init` prints a witness's key
+# url = "https://witness.example/"
+# key = "witness.example+0080fed4+BAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+
+[results]
+keys = ["result.key"]  # the first signs, all are published: docs/operations.md tells how to rotate
+
 [place]
 # operator = "Example Verifier Ltd"  # who runs this server: landmarks that only yours have ranged accuse nobody
 tolerated_domains = 1  # f: so many failure domains of landmarks may be wrong
@@ -59,11 +71,14 @@ audited_within_h = 24.0  # 0: not asked for, which is a demonstration
 record_standing_days = 30.0  # 0: not asked for, which is a demonstration
 
 [attestation]
-# interval_s = 3600.0  # default: half of the shortest cadence among the host's licenses
+# interval_s = 3600.0  # default: half to three quarters of the shortest cadence; never oftener than that
 sessions_per_device = 64
 
 [desk]
 sweep_interval_s = 10.0
+
+[retention]
+raw_days = 90.0  # raw evidence that stands for nothing any more may be removed after so long
 
 # [audit]
 # interval_h = 6.0  # each landmark is ranged by all of other failure domains at least once in it
@@ -86,11 +101,12 @@ class PkiError(Exception):
 
 
 def init(folder: Path, hosts: Sequence[str], trust_domain: str, address: str) -> None:
-    """Make a CA, a server certificate for `hosts`, a ticket key and a commented server.toml in `folder`.
+    """Make a CA, a server certificate for `hosts`, keys, and a commented server.toml, all in `folder`.
 
     Raises `PkiError` when one of these files exists already.
     """
-    names = ("ca.pem", "ca.key", "server.pem", "server.key", "ticket.key", "server.toml")
+    keys = ("ca.key", "server.key", "ticket.key", "journal.key", "result.key")
+    names = ("ca.pem", "server.pem", "server.toml", *keys)
     if there := [name for name in names if (folder / name).exists()]:
         raise PkiError(f"{folder} holds {', '.join(there)} already; nothing was changed")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -122,6 +138,8 @@ def init(folder: Path, hosts: Sequence[str], trust_domain: str, address: str) ->
     _write_key(folder / "server.key", key)
     _write(folder / "server.pem", certificate.public_bytes(Encoding.PEM), 0o644)
     _write_key(folder / "ticket.key", Ed25519PrivateKey.generate())
+    _write_key(folder / "journal.key", Ed25519PrivateKey.generate())
+    make_result_key(folder / "result.key")
     _write(folder / "server.toml", _CONFIG_TEMPLATE.format(address=address, trust_domain=trust_domain).encode(), 0o644)
 
 
@@ -156,8 +174,26 @@ def issue(folder: Path, peer: Peer, file_stem: str, now: datetime | None = None)
     return certificate_path, key_path
 
 
+def make_result_key(path: Path) -> None:
+    """Make a key that signs attestation results (docs/protocol.md EA5); raises `PkiError` when the file exists."""
+    if path.exists():
+        raise PkiError(f"{path} exists already; nothing was changed")
+    _write_key(path, ec.generate_private_key(ec.SECP256R1()))
+
+
+def load_result_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Read a key that signs attestation results; raises `PkiError`."""
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise PkiError(f"{path}: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise PkiError(f"{path} is no P-256 key")
+    return key
+
+
 def load_ed25519_key(path: Path) -> Ed25519PrivateKey:
-    """Read a ticket key; raises `PkiError`."""
+    """Read a key of tickets or of the journal; raises `PkiError`."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -101,6 +101,31 @@ class Telemetry:
             "When this node last wrote to the store, Unix seconds",
             registry=registry,
         )
+        self.journal_size = Gauge(
+            "trigpoint_journal_size", "Entries that the newest checkpoint covers", registry=registry
+        )
+        self.journal_checkpoint_timestamp = Gauge(
+            "trigpoint_journal_checkpoint_timestamp",
+            "When the newest checkpoint was signed, Unix seconds",
+            registry=registry,
+        )
+        self.journal_cosigned_size = Gauge(
+            "trigpoint_journal_cosigned_size",
+            "Entries of the largest checkpoint that the witness cosigned for this process",
+            ["witness"],
+            registry=registry,
+        )
+        self.journal_witness_failures = Counter(
+            "trigpoint_journal_witness_failures",
+            "Checkpoints that a witness did not cosign, and why",
+            ["witness", "reason"],
+            registry=registry,
+        )
+        self.journal_past_lost = Gauge(
+            "trigpoint_journal_past_lost",
+            "1 once somebody showed a checkpoint of ours that the journal does not extend",
+            registry=registry,
+        )
         self.store_up = Gauge("trigpoint_store_up", "1 while the store takes writes", registry=registry)
         self.refusals = Counter(
             "trigpoint_refusals", "Calls refused before their handler", ["method", "cause"], registry=registry

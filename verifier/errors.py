@@ -74,6 +74,10 @@ class UsageError(TrigpointError, ValueError):
     """The caller passed what the API does not take; a fault of the program, not of the evidence."""
 
 
+class BasisError(UsageError):
+    """What a verification is said to have been given cannot be used."""
+
+
 class RecordNotSignedError(UsageError):
     """The operator did not sign a landmark's record as it stands (docs/protocol.md LA8).
 

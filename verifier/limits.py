@@ -42,3 +42,9 @@ MAX_REFUSED_CHAINS = 4_096
 
 MAX_CACHED_CHAINS = 65_536
 """About 6 kB each as parsed: 400 MB for the GPUs and switches of 5,000 boards on one worker."""
+
+MAX_RESULT_BYTES = 131_072
+"""An attestation result. 64 devices with every finding are 100 kB as a compact token (docs/protocol.md §16)."""
+
+MAX_JWKS_BYTES = 65_536
+"""A key set. One key has 250 bytes; a server has at most eight."""

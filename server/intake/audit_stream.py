@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from server.intake.audit_schedule import AuditSchedule
-from server.intake.challenges import draw_challenge
+from server.intake.challenges import Newest, draw_challenge, hash_of
 from server.intake.fleet import Fleet, Snapshot
 from server.intake.pipeline import BusyError
 from server.intake.stream import Drain, StoppingError
@@ -113,6 +113,7 @@ class AuditIntake:
         schedule: Chooses who ranges whom.
         clock: The time now, aware.
         drain: Ends the streams when the server stops.
+        newest: The journal's newest checkpoint.
         open_streams: How many each landmark holds.
     """
 
@@ -123,6 +124,7 @@ class AuditIntake:
     telemetry: Telemetry
     clock: Callable[[], datetime]
     drain: Drain
+    newest: Newest
     open_streams: Counter[LandmarkId] = field(default_factory=Counter)
 
 
@@ -212,7 +214,8 @@ class ProveStream:
     async def _order(self, snapshot: Snapshot, prover: Landmark, landmarks: Sequence[Landmark]) -> None:
         """Give a batch of orders, and return when it is answered or its challenge's life is over."""
         intake = self._intake
-        issued = draw_challenge(f"landmarks/{self._landmark_id}", intake.clock()).issued
+        newest = hash_of(intake.newest())
+        issued = draw_challenge(f"landmarks/{self._landmark_id}", intake.clock(), newest).issued
         orders = tuple(
             ProverOrder(r.key_id, snapshot.endpoints[r.key_id], intake.tickets.issue(issued, r.key_id))
             for r in landmarks

@@ -5,14 +5,19 @@ nodes, by the store's commit.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from server.store.journal_types import SignedCheckpoint
 from verifier.evidence.attestation import IssuedChallenge, derive_challenge
 from verifier.units import Challenge
 
 NO_CHECKPOINT = bytes(32)
-"""While there is no journal (docs/protocol.md §2)."""
+"""Before the first checkpoint (docs/protocol.md §2)."""
+
+Newest = Callable[[], SignedCheckpoint | None]
+"""Returns the journal's newest checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +28,17 @@ class DrawnChallenge:
     preimage: bytes
 
 
-def draw_challenge(host_id: str, now: datetime) -> DrawnChallenge:
-    """Draw a challenge for one host."""
+def draw_challenge(host_id: str, now: datetime, checkpoint_hash: bytes) -> DrawnChallenge:
+    """Draw a challenge for one host, which names the journal's newest checkpoint or `NO_CHECKPOINT`."""
     random = os.urandom(32)  # docs/protocol.md CH1
     return DrawnChallenge(
-        IssuedChallenge(derive_challenge(random, NO_CHECKPOINT), host_id, now), random + NO_CHECKPOINT
+        IssuedChallenge(derive_challenge(random, checkpoint_hash), host_id, now), random + checkpoint_hash
     )
+
+
+def hash_of(newest: SignedCheckpoint | None) -> bytes:
+    """Return what a challenge names a checkpoint by."""
+    return NO_CHECKPOINT if newest is None else newest.hash
 
 
 class ChallengeBook:
@@ -37,9 +47,9 @@ class ChallengeBook:
     def __init__(self) -> None:
         self._open: dict[str, DrawnChallenge] = {}
 
-    def issue(self, host_id: str, now: datetime) -> DrawnChallenge:
+    def issue(self, host_id: str, now: datetime, checkpoint_hash: bytes) -> DrawnChallenge:
         """Draw the host's next challenge; the one before can no longer be answered."""
-        drawn = draw_challenge(host_id, now)
+        drawn = draw_challenge(host_id, now, checkpoint_hash)
         self._open[host_id] = drawn
         return drawn
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -20,11 +20,13 @@ from server.intake.challenges import DrawnChallenge
 from server.intake.fleet import Fleet, Snapshot
 from server.store.types import AttestationRecord, LoadedInputs, Unwritten
 from server.telemetry import Telemetry
+from verifier.basis import write_basis
 from verifier.continuity import DeviceState
 from verifier.errors import EvidenceError, Reason
 from verifier.evidence.attestation import UnverifiedAttestation
 from verifier.evidence.chain import chain_id, stated_device_key_id
 from verifier.evidence.claims import parse_claims
+from verifier.setting import Setting
 from verifier.units import ChainId, DeviceKeyId, Pdi
 from verifier.verdict import Rejection, Verdict
 from verifier.verifier import Inputs, Verifier
@@ -70,25 +72,61 @@ class Submission:
     named_chains: AbstractSet[ChainId]
 
 
+class Answer(NamedTuple):
+    """A verdict and its result, a JWT (docs/protocol.md EA1); empty when no device is authentic."""
+
+    verdict: Verdict
+    result: str = ""
+
+
+class Results(Protocol):
+    """What the pipeline needs of `server.intake.results.ResultSigner`."""
+
+    def sign(self, verdict: Verdict, inputs: Inputs) -> str:
+        """Return the result of a verdict; empty when no device is authentic."""
+
+
 class Commits(Protocol):
     """What the pipeline needs of `server.store.store.Store`."""
 
     async def load_inputs(self, pdis: Sequence[Pdi], as_of: int, key_ids: Collection[DeviceKeyId] = ()) -> LoadedInputs:
         """Return deployments in force as of a records number, last accepted states, and deployments by key or board."""
 
+    async def is_ordered(self, pdis: Collection[Pdi], beyond: int) -> bool:
+        """Return whether a challenge of one of these devices was ordered since a records number."""
+
     async def commit(self, batch: Sequence[AttestationRecord]) -> Unwritten:
         """Return once all records are durable, but those that it names."""
 
 
 class Pipeline:
-    """One for each process; the streams share its bounds."""
+    """One for each process; the streams share its bounds.
+
+    Args:
+        store: Loads and commits.
+        fleet: The chains that are known.
+        verifier: Makes the verdicts.
+        setting: What it is made of, kept with each verdict.
+        results: Signs what verdicts say.
+        telemetry: Counts.
+        max_bytes_in_flight: Of evidence, over all streams.
+    """
 
     def __init__(
-        self, store: Commits, fleet: Fleet, verifier: Verifier, telemetry: Telemetry, max_bytes_in_flight: int
+        self,
+        store: Commits,
+        fleet: Fleet,
+        verifier: Verifier,
+        setting: Setting,
+        results: Results,
+        telemetry: Telemetry,
+        max_bytes_in_flight: int,
     ) -> None:
         self._store = store
         self._fleet = fleet
         self._verifier = verifier
+        self._setting = setting
+        self._results = results
         self._telemetry = telemetry
         self._max_bytes = max_bytes_in_flight
         self._bytes = 0
@@ -108,8 +146,8 @@ class Pipeline:
 
     async def process(
         self, batch: Sequence[Submission], sent_chains: Sequence[Chain], reporter: Reporter, now: datetime
-    ) -> tuple[list[Verdict], frozenset[ChainId]]:
-        """Return the verdicts, in the order of the batch, and the chains that are known from now on.
+    ) -> tuple[list[Answer], frozenset[ChainId]]:
+        """Return the verdicts with their results, in the order of the batch, and the chains known from now on.
 
         Args:
             batch: Attestations of one stream.
@@ -128,16 +166,16 @@ class Pipeline:
         ]
         kept = await self._fleet.find_chains(named) if named else {}
 
-        verdicts: list[Verdict | None] = [None] * len(batch)
+        answers: list[Answer | None] = [None] * len(batch)
         learned: dict[ChainId, Chain] = {}
         pending = list(range(len(batch)))
         for _ in range(MAX_TRIES):
-            records = await self._verify_all(batch, pending, verdicts, sent, kept, reporter, now)
+            records = await self._verify_all(batch, pending, answers, sent, kept, reporter, now)
             unwritten = await self._commit(list(records.values()))
             for index, record in records.items():
                 if record.verdict.challenge in unwritten.spent:
                     # On another stream or node; the store alone can know that (docs/protocol.md CH2).
-                    verdicts[index] = _unknown_challenge(record.attestation, now)
+                    answers[index] = Answer(_unknown_challenge(record.attestation, now))
                 elif record.verdict.challenge not in unwritten.stale:
                     learned.update({key: tuple(chain) for key, chain in record.new_chains.items()})
             pending = [index for index, record in records.items() if record.verdict.challenge in unwritten.stale]
@@ -148,16 +186,16 @@ class Pipeline:
             raise BusyError("a device's state moved on again and again while its report was verified", 1.0)
         # Only now are these chains known: verified and stored.
         self._fleet.keep_chains(learned)
-        answers = [verdict for verdict in verdicts if verdict is not None]
-        for verdict in answers:
-            self._tell(verdict, reporter)
-        return answers, frozenset(learned)
+        given = [answer for answer in answers if answer is not None]
+        for answer in given:
+            self._tell(answer.verdict, reporter)
+        return given, frozenset(learned)
 
     async def _verify_all(
         self,
         batch: Sequence[Submission],
         pending: Sequence[int],
-        verdicts: list[Verdict | None],
+        answers: list[Answer | None],
         sent: Mapping[ChainId, Chain],
         kept: Mapping[ChainId, Chain],
         reporter: Reporter,
@@ -172,24 +210,31 @@ class Pipeline:
         records: dict[int, AttestationRecord] = {}
         for index in pending:
             submission = batch[index]
-            inputs = LoadedInputs() if submission.spent is None else loaded[submission.spent[1].number]
-            verdict = self._verify(submission, sent, kept, inputs, last, reporter, now)
-            verdicts[index] = verdict
-            if submission.spent is not None:
-                drawn = submission.spent[0]
-                records[index] = AttestationRecord(
-                    verdict=verdict,
-                    attestation=submission.attestation,
-                    issued=drawn.issued,
-                    preimage=drawn.preimage,
-                    agent=reporter.agent,
-                    licensee=reporter.licensee,
-                    new_chains={d.chain_id: sent[d.chain_id] for d in verdict.devices if d.chain_id in sent},
-                    based_on={d.pdi: last[d.pdi] for d in verdict.devices if d.pdi in last},
-                    as_of=submission.spent[1].number,
-                )
-                # The next report of the same device in this batch is compared with what this one leaves.
-                last.update({d.pdi: d.state for d in verdict.devices})
+            if submission.spent is None:
+                answers[index] = Answer(_unknown_challenge(submission.attestation, now))
+                continue
+            drawn, snapshot = submission.spent
+            inputs = _inputs(submission, drawn, snapshot, sent, kept, loaded[snapshot.number], last, reporter, now)
+            begin = time.perf_counter()
+            verdict = self._verifier.verify(submission.attestation, inputs)
+            self._telemetry.verify_seconds.observe(time.perf_counter() - begin)
+            result = self._results.sign(verdict, inputs)
+            answers[index] = Answer(verdict, result)
+            records[index] = AttestationRecord(
+                verdict=verdict,
+                attestation=submission.attestation,
+                issued=drawn.issued,
+                preimage=drawn.preimage,
+                agent=reporter.agent,
+                licensee=reporter.licensee,
+                new_chains={d.chain_id: sent[d.chain_id] for d in verdict.devices if d.chain_id in sent},
+                based_on={d.pdi: last[d.pdi] for d in verdict.devices if d.pdi in last},
+                as_of=snapshot.number,
+                basis=write_basis(verdict, inputs, submission.attestation, self._setting, snapshot.number),
+                result=result,
+            )
+            # The next report of the same device in this batch is compared with what this one leaves.
+            last.update({d.pdi: d.state for d in verdict.devices})
             await asyncio.sleep(0)
         return records
 
@@ -219,39 +264,6 @@ class Pipeline:
                 inputs = replace(inputs, adoptions={**inputs.adoptions, **by_key.adoptions})
             loaded[number] = inputs
         return loaded
-
-    def _verify(
-        self,
-        submission: Submission,
-        sent: Mapping[ChainId, Chain],
-        kept: Mapping[ChainId, Chain],
-        loaded: LoadedInputs,
-        last: Mapping[Pdi, DeviceState],
-        reporter: Reporter,
-        now: datetime,
-    ) -> Verdict:
-        attestation = submission.attestation
-        if submission.spent is None:
-            return _unknown_challenge(attestation, now)
-        drawn, snapshot = submission.spent
-        chains = dict(sent)
-        for report in attestation.reports:
-            if report.chain_id in submission.named_chains and report.chain_id in kept:
-                chains[report.chain_id] = kept[report.chain_id]
-        inputs = Inputs(
-            now=now,
-            challenge=drawn.issued,
-            reporter_licensee=reporter.licensee,
-            chains=chains,
-            landmarks=snapshot.registry,
-            deployments=loaded.deployments,
-            last=last,
-            adoptions=loaded.adoptions,
-        )
-        begin = time.perf_counter()
-        verdict = self._verifier.verify(attestation, inputs)
-        self._telemetry.verify_seconds.observe(time.perf_counter() - begin)
-        return verdict
 
     async def _commit(self, records: Sequence[AttestationRecord]) -> Unwritten:
         if not records:
@@ -292,6 +304,33 @@ class Pipeline:
         self._telemetry.attestations.labels(result).inc()
         log = log.bind(result=result, devices=len(verdict.devices), refused=refused, findings=found)
         log.bind(presence_proven=sum(device.presence_proven for device in verdict.devices)).info("attestation")
+
+
+def _inputs(
+    submission: Submission,
+    drawn: DrawnChallenge,
+    snapshot: Snapshot,
+    sent: Mapping[ChainId, Chain],
+    kept: Mapping[ChainId, Chain],
+    loaded: LoadedInputs,
+    last: Mapping[Pdi, DeviceState],
+    reporter: Reporter,
+    now: datetime,
+) -> Inputs:
+    chains = dict(sent)
+    for report in submission.attestation.reports:
+        if report.chain_id in submission.named_chains and report.chain_id in kept:
+            chains[report.chain_id] = kept[report.chain_id]
+    return Inputs(
+        now=now,
+        challenge=drawn.issued,
+        reporter_licensee=reporter.licensee,
+        chains=chains,
+        landmarks=snapshot.registry,
+        deployments=loaded.deployments,
+        last=last,
+        adoptions=loaded.adoptions,
+    )
 
 
 def _stated_devices(attestation: UnverifiedAttestation) -> tuple[Pdi, ...]:

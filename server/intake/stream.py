@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from server.intake.admission import Admission
-from server.intake.challenges import ChallengeBook, DrawnChallenge
+from server.intake.challenges import ChallengeBook, DrawnChallenge, Newest, hash_of
 from server.intake.fleet import Fleet, Snapshot
-from server.intake.pipeline import BusyError, Chain, Commits, Pipeline, Reporter, Submission
+from server.intake.past import PastGuard
+from server.intake.pipeline import Answer, BusyError, Chain, Commits, Pipeline, Reporter, Submission
 from server.intake.ranging_plan import ListedDevice, PlanSettings, RangeStep, RangingPlan, choose_rangers
-from server.intake.timing import SHORTEST_INTERVAL_S, interval_s, licenses_of
+from server.intake.timing import JITTER, SHORTEST_INTERVAL_S, SHORTEST_PACE, Pace, licenses_of, pace
 from server.store.types import LoadedInputs
 from server.telemetry import Telemetry
 from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
@@ -28,9 +29,6 @@ from verifier.verdict import Verdict
 
 BATCHES_IN_FLIGHT = 4
 """Of one stream. Enough that a commit never leaves the verifier idle; behind them the stream is simply not read."""
-
-JITTER = 0.25
-"""An agent must not know when the next challenge comes."""
 
 SPREAD_S = 10.0
 """Over so long are the hosts asked that come under a license by one import."""
@@ -69,10 +67,11 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """A host's devices, in its own words (A1)."""
+    """A host's devices, in its own words (A1), and the largest checkpoint that its agent was sent (A8)."""
 
     host_id: str
     devices: tuple[ListedDevice, ...]
+    checkpoint: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +95,14 @@ class AttestationBatch:
 
 @dataclass(frozen=True, slots=True)
 class NewChallenge:
-    """A challenge to send, with the chains of the inventory that need not be sent again (A4)."""
+    """A challenge to send, with the chains of the inventory that need not be sent again (A4).
+
+    `checkpoint` is the note of the checkpoint that the challenge names (A8).
+    """
 
     issued: IssuedChallenge
     known_chains: tuple[ChainId, ...]
+    checkpoint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class Orders:
 class Verdicts:
     """Durable verdicts to send, in the order of the batch, and the chains that are known from now on."""
 
-    verdicts: tuple[Verdict, ...]
+    answers: tuple[Answer, ...]
     known_chains: tuple[ChainId, ...]
 
 
@@ -128,13 +131,16 @@ class Intake:
     """What all streams of a process share.
 
     Attributes:
-        interval_s: Seconds between two challenges of a host; None: half of the shortest cadence among its licenses.
+        interval_s: Seconds between two challenges of a host; None: by its licenses (timing.py).
         unlicensed_interval_s: The same for a host without a licensed device.
         max_hosts: Hosts on one stream.
         admission: Counts streams.
         clock: The time now, aware.
         rng: Source of jitter and of the choice of devices.
         drain: Ends the streams when the server stops.
+        hasten: `interval_s` counts although licenses ask less often: for servers on loopback without TLS alone.
+        newest: The journal's newest checkpoint.
+        guard: Holds the checkpoints that agents show against the journal.
     """
 
     store: Commits
@@ -149,6 +155,9 @@ class Intake:
     clock: Callable[[], datetime]
     rng: random.Random
     drain: Drain
+    newest: Newest
+    guard: PastGuard
+    hasten: bool
 
 
 @dataclass(slots=True)
@@ -159,7 +168,7 @@ class _Host:
         host_id: Its name.
         devices: Its newest inventory.
         licenses: Its deployed devices, each with its license and the license's state, as last read.
-        interval_s: Between two of its challenges, by these licenses.
+        pace: Of its challenges, by these licenses.
         ask_by_s: When it must be asked again at the latest, loop time: changed records brought that forward.
         snapshot: The landmarks of its last challenge.
         plan: The ranging of its last challenge.
@@ -171,7 +180,7 @@ class _Host:
     host_id: str
     devices: tuple[ListedDevice, ...]
     licenses: AbstractSet[tuple[Pdi, str, int]] = frozenset()
-    interval_s: float = SHORTEST_INTERVAL_S
+    pace: Pace = SHORTEST_PACE
     ask_by_s: float = float("inf")
     snapshot: Snapshot | None = None
     plan: RangingPlan | None = None
@@ -199,6 +208,7 @@ class AttestStream:
 
         Raises:
             BusyError: Too much at once.
+            PastLostError: The store is not the one that it was (docs/protocol.md A8).
             StoreUnavailableError: The store failed; nothing was decided.
             StoppingError: The server goes away; what was in flight is answered.
         """
@@ -212,6 +222,7 @@ class AttestStream:
             async with asyncio.TaskGroup() as tasks:
                 watches = [
                     tasks.create_task(self._leave_when_stopping()),
+                    tasks.create_task(self._intake.guard.until_lost()),
                     tasks.create_task(self._follow_records(tasks)),
                 ]
                 async for message in incoming:
@@ -253,10 +264,12 @@ class AttestStream:
             if len(self._hosts) >= self._intake.max_hosts:
                 raise BusyError(f"more than {self._intake.max_hosts} hosts on one stream", retry_after_s=60.0)
             host = self._hosts[inventory.host_id] = _Host(inventory.host_id, inventory.devices)
-        # Each inventory costs a challenge and tickets. Meanwhile the stream is not read.
+        # Each inventory costs a challenge, tickets and a look at its checkpoint. Meanwhile the stream is not read.
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, host.last_inventory_s + SHORTEST_INTERVAL_S - loop.time()))
         host.last_inventory_s = loop.time()
+        # docs/protocol.md A8
+        await self._intake.guard.check(inventory.checkpoint, f"the agent of host {inventory.host_id}")
         host.devices = inventory.devices
         await self._ask(host, tasks)
 
@@ -273,20 +286,20 @@ class AttestStream:
                 return
             if self._book.drop(host.host_id):
                 intake.telemetry.challenges_lapsed.inc()
-            now = intake.clock()
-            issued = self._book.issue(host.host_id, now).issued
+            now, newest = intake.clock(), intake.newest()
+            issued = self._book.issue(host.host_id, now, hash_of(newest)).issued
             intake.telemetry.challenges.inc()
             rangers = choose_rangers(host.devices, loaded.deployments, loaded.last, intake.rng)
             host.snapshot, host.plan = (
                 snapshot,
                 RangingPlan(intake.plans, issued, snapshot.registry, snapshot.endpoints, rangers),
             )
-            host.licenses, host.interval_s = licenses_of(loaded), self._interval_of(loaded)
+            host.licenses, host.pace = licenses_of(loaded), self._pace_of(loaded)
             host.ask_by_s = float("inf")
             self._named.update(known)
             # Unless it is answered, the challenge lapses, and then the host is asked again.
             self._arm(host, CHALLENGE_LIFE.total_seconds() * (1 + JITTER * intake.rng.random()), tasks)
-            await self._send(NewChallenge(issued, known))
+            await self._send(NewChallenge(issued, known, newest.note if newest else ""))
             await self._order(issued, host.plan)
 
     async def _order(self, issued: IssuedChallenge, plan: RangingPlan) -> None:
@@ -326,22 +339,22 @@ class AttestStream:
     ) -> None:
         try:
             with self._intake.pipeline.hold(batch.size_bytes):
-                verdicts, learned = await self._intake.pipeline.process(submissions, batch.chains, self._reporter, now)
+                answers, learned = await self._intake.pipeline.process(submissions, batch.chains, self._reporter, now)
             self._named.update(learned)
-            for submission, verdict in zip(submissions, verdicts, strict=True):
-                host = self._hosts.get(verdict.host_id)
+            for submission, answer in zip(submissions, answers, strict=True):
+                host = self._hosts.get(answer.verdict.host_id)
                 if host is not None and submission.spent is not None and not self._book.is_open(host.host_id):
-                    self._arm_next(host, verdict, tasks)
+                    self._arm_next(host, answer.verdict, tasks)
             # docs/protocol.md A6: `process` has returned, so the commit is durable.
-            await self._send(Verdicts(tuple(verdicts), tuple(learned)))
+            await self._send(Verdicts(tuple(answers), tuple(learned)))
         finally:
             self._slots.release()  # only now: an agent that does not read must not pile up verdicts here
 
     def _arm_next(self, host: _Host, verdict: Verdict, tasks: asyncio.TaskGroup) -> None:
-        interval_s = host.interval_s
-        if verdict.rejection is not None:
-            interval_s = min(interval_s, CHALLENGE_LIFE.total_seconds())
-        self._arm(host, self._jittered(interval_s), tasks)
+        delay_s = host.pace.draw(self._intake.rng)
+        if verdict.rejection is not None:  # nothing was learned where its devices are
+            delay_s = min(delay_s, CHALLENGE_LIFE.total_seconds() * (1 + JITTER * self._intake.rng.random()))
+        self._arm(host, delay_s, tasks)
 
     def _arm(self, host: _Host, delay_s: float, tasks: asyncio.TaskGroup) -> None:
         if host.timer is not None:
@@ -364,28 +377,33 @@ class AttestStream:
                 async with host.asking:
                     # A challenge that went out after the change was armed by it.
                     if host.timer is not None and host.snapshot is not None and host.snapshot.number < seen:
-                        await self._bring_forward(host, host.timer, tasks)
+                        await self._bring_forward(host, host.snapshot.number, host.timer, tasks)
 
-    async def _bring_forward(self, host: _Host, timer: asyncio.TimerHandle, tasks: asyncio.TaskGroup) -> None:
+    async def _bring_forward(
+        self, host: _Host, asked_at: int, timer: asyncio.TimerHandle, tasks: asyncio.TaskGroup
+    ) -> None:
+        """Read the host's records again; `asked_at` is the records' number of its last challenge."""
+        pdis = sorted({device.pdi for device in host.devices})
         async with self._intake.fleet.rereading:
             number = await self._intake.fleet.records_number()
-            loaded = await self._intake.store.load_inputs(sorted({device.pdi for device in host.devices}), number)
-        licenses, interval_s = licenses_of(loaded), self._interval_of(loaded)
-        if licenses - host.licenses:
+            loaded = await self._intake.store.load_inputs(pdis, number)
+            ordered = await self._intake.store.is_ordered(pdis, asked_at)
+        licenses, new_pace = licenses_of(loaded), self._pace_of(loaded)
+        if ordered:
+            delay_s = 0.0  # docs/protocol.md K3: two people want to know now
+        elif licenses - host.licenses:
             # Spread, since one import may name a whole fleet.
-            delay_s = self._intake.rng.uniform(0, min(interval_s, SPREAD_S))
-        elif interval_s < host.interval_s:
-            delay_s = self._jittered(interval_s)
+            delay_s = self._intake.rng.uniform(0, min(new_pace.least_s, SPREAD_S))
+        elif new_pace < host.pace:
+            delay_s = new_pace.draw(self._intake.rng)
         else:
             delay_s = float("inf")
-        host.licenses, host.interval_s = licenses, interval_s
+        host.licenses, host.pace = licenses, new_pace
         host.ask_by_s = min(host.ask_by_s, asyncio.get_running_loop().time() + delay_s)
         # A challenge that is open may still be answered; its answer or its end arms the next.
         if not self._book.is_open(host.host_id) and host.ask_by_s < timer.when():
             self._arm(host, delay_s, tasks)
 
-    def _interval_of(self, loaded: LoadedInputs) -> float:
-        return self._intake.interval_s or interval_s(loaded, self._intake.unlicensed_interval_s)
-
-    def _jittered(self, interval_s: float) -> float:
-        return interval_s * self._intake.rng.uniform(1 - JITTER, 1 + JITTER)
+    def _pace_of(self, loaded: LoadedInputs) -> Pace:
+        intake = self._intake
+        return pace(loaded, intake.interval_s, intake.unlicensed_interval_s, hasten=intake.hasten)

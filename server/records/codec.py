@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from server.records.names import parse_name, selector_of
-from server.records.regions import region_from_json, region_to_json
 from server.records.values import (
     ByBoard,
     DeploymentRecord,
@@ -25,6 +24,7 @@ from server.records.values import (
 from server.times import MICROSECOND, micros, moment
 from verifier.license import BoardSwap, License, LicenseState, Presence
 from verifier.place.answers import Assurance
+from verifier.place.region_json import region_from_json, region_to_json
 from verifier.units import Pdi
 
 Plain: TypeAlias = Mapping[str, Any]

@@ -28,6 +28,7 @@ OFFICERS = frozenset({Role.OFFICER, Role.APPROVER})
 READERS = OFFICERS | {Role.VIEWER, Role.AUDITOR}
 AUDITORS = OFFICERS | {Role.AUDITOR}
 PROPOSERS = OFFICERS | {Role.ADMIN}
+JOURNAL_READERS = READERS | {Role.ADMIN}
 LANDMARK_READERS = READERS | {Role.ADMIN, Role.LANDMARK}
 
 ROLES: Mapping[str, frozenset[Role]] = {  # docs/protocol.md RC10
@@ -36,6 +37,8 @@ ROLES: Mapping[str, frozenset[Role]] = {  # docs/protocol.md RC10
     "/trigpoint.v1.LicensingService/GetDevice": READERS,
     "/trigpoint.v1.LicensingService/ListDevices": READERS,
     "/trigpoint.v1.LicensingService/WatchDevices": READERS,
+    "/trigpoint.v1.LicensingService/GetResult": READERS,
+    "/trigpoint.v1.LicensingService/ChallengeDevices": OFFICERS,
     "/trigpoint.v1.LandmarkService/ImportLandmarks": PROPOSERS,
     "/trigpoint.v1.LandmarkService/GetLandmark": LANDMARK_READERS,
     "/trigpoint.v1.LandmarkService/ListLandmarks": LANDMARK_READERS,
@@ -57,6 +60,17 @@ ROLES: Mapping[str, frozenset[Role]] = {  # docs/protocol.md RC10
     "/trigpoint.v1.CaseService/ListCases": READERS,
     "/trigpoint.v1.CaseService/ListCaseDevices": READERS,
     "/trigpoint.v1.CaseService/WorkCases": OFFICERS,
+    "/trigpoint.v1.CaseService/ExportCase": AUDITORS,
+    "/trigpoint.v1.ExhibitService/AddExhibit": OFFICERS,
+    "/trigpoint.v1.ExhibitService/ListExhibits": READERS,
+    "/trigpoint.v1.ExhibitService/GetExhibit": READERS,
+    "/trigpoint.v1.ExhibitService/AnswerExhibit": OFFICERS,
+    "/trigpoint.v1.JournalService/GetCheckpoint": JOURNAL_READERS,
+    "/trigpoint.v1.JournalService/GetConsistencyProof": JOURNAL_READERS,
+    "/trigpoint.v1.JournalService/ProveRows": AUDITORS,
+    "/trigpoint.v1.JournalService/AuditJournal": frozenset({Role.APPROVER, Role.AUDITOR, Role.ADMIN}),
+    "/trigpoint.v1.JournalService/ListReads": frozenset({Role.APPROVER, Role.AUDITOR}),
+    "/trigpoint.v1.JournalService/ApplyRetention": frozenset({Role.ADMIN}),
     "/trigpoint.v1.ScreeningService/ImportScreeningList": PROPOSERS,
     "/trigpoint.v1.ScreeningService/ListScreeningHits": READERS,
     "/trigpoint.v1.ScreeningService/DecideScreeningHits": OFFICERS,
@@ -71,6 +85,7 @@ JURISDICTIONAL = frozenset(  # docs/protocol.md RC11
         "/trigpoint.v1.LicensingService/GetDevice",
         "/trigpoint.v1.LicensingService/ListDevices",
         "/trigpoint.v1.LicensingService/WatchDevices",
+        "/trigpoint.v1.LicensingService/GetResult",
         "/trigpoint.v1.RecordService/GetRecord",
         "/trigpoint.v1.RecordService/ListRecords",
         "/trigpoint.v1.RecordService/ExportDeployments",
@@ -78,6 +93,13 @@ JURISDICTIONAL = frozenset(  # docs/protocol.md RC11
         "/trigpoint.v1.CaseService/ListCases",
         "/trigpoint.v1.CaseService/ListCaseDevices",
         "/trigpoint.v1.CaseService/WorkCases",
+        "/trigpoint.v1.CaseService/ExportCase",
+        "/trigpoint.v1.ExhibitService/AddExhibit",
+        "/trigpoint.v1.ExhibitService/ListExhibits",
+        "/trigpoint.v1.ExhibitService/GetExhibit",
+        "/trigpoint.v1.ExhibitService/AnswerExhibit",
+        "/trigpoint.v1.JournalService/GetCheckpoint",
+        "/trigpoint.v1.JournalService/GetConsistencyProof",
         "/grpc.health.v1.Health/Check",
         "/grpc.health.v1.Health/Watch",
         "/grpc.health.v1.Health/List",

@@ -5,19 +5,21 @@ Who may call stands in access.py; whoever is limited to a jurisdiction sees and 
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
 from trigpoint.v1 import cases_pb2, cases_pb2_grpc, device_pb2, reason_pb2
 
 from server.records.names import site_name
 from server.rpc.access import current_peer, visible_jurisdiction
+from server.rpc.case_export import Exports
 from server.rpc.convert import timestamp_to_proto
 from server.rpc.convert_records import device_name, pdi_from_name
 from server.rpc.errors import InvalidArgumentError, NotFoundError
 from server.rpc.filters import named_value, parse_terms, refused_filter
 from server.rpc.handlers import Context
 from server.rpc.pages import page_size, read_token, write_token
+from server.rpc.reading import note_read
 from server.rpc.reasons import read_reason
 from server.store.case_door import CaseDoor
 from server.store.case_types import (
@@ -33,7 +35,8 @@ from server.store.case_types import (
     CaseState,
     CaseWork,
 )
-from server.times import micros, moment, utc_now
+from server.store.reads import ReadDoor
+from server.times import micros, moment
 from verifier.errors import Reason
 from verifier.units import Pdi
 from verifier.verdict import Severity
@@ -57,11 +60,22 @@ class CaseServicer(cases_pb2_grpc.CaseServiceServicer):
     Args:
         cases: Where they are kept.
         clock: Returns the current time, aware.
+        export: Serves bundles.
+        reads: Where it is written down who was shown where devices are.
     """
 
-    def __init__(self, cases: CaseDoor, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        cases: CaseDoor,
+        clock: Callable[[], datetime],
+        export: Exports,
+        *,
+        reads: ReadDoor,
+    ) -> None:
         self._cases = cases
+        self._reads = reads
         self._clock = clock
+        self._export = export
 
     async def GetCase(  # noqa: N802 - the schema's name
         self, request: cases_pb2.GetCaseRequest, _context: Context
@@ -70,6 +84,8 @@ class CaseServicer(cases_pb2_grpc.CaseServiceServicer):
         found = await self._cases.get(_number(request.name, "name"), jurisdiction=visible_jurisdiction())
         if found is None:
             raise NotFoundError(request.name)
+        # docs/protocol.md K2: a story tells where devices were.
+        await note_read(self._reads, "GetCase", request.name, found.case.devices, self._clock())
         story = map(_entry_to_proto, found.entries)
         return cases_pb2.GetCaseResponse(case=case_to_proto(found.case), story=story)
 
@@ -100,6 +116,8 @@ class CaseServicer(cases_pb2_grpc.CaseServiceServicer):
         page = await self._cases.list_devices(number, jurisdiction=visible_jurisdiction(), after=after, limit=size)
         if page is None:
             raise NotFoundError(request.name)
+        shown = len({device.pdi for device in page.devices})
+        await note_read(self._reads, "ListCaseDevices", request.name, shown, self._clock())
         return cases_pb2.ListCaseDevicesResponse(
             devices=map(_device_to_proto, page.devices),
             next_page_token=write_token(listed, _after_device(page.devices[-1])) if page.more else "",
@@ -114,6 +132,14 @@ class CaseServicer(cases_pb2_grpc.CaseServiceServicer):
             refs, work, current_peer().name, self._clock(), jurisdiction=visible_jurisdiction()
         )
         return cases_pb2.WorkCasesResponse(cases=map(case_to_proto, worked))
+
+    async def ExportCase(  # noqa: N802 - the schema's name
+        self, request: cases_pb2.ExportCaseRequest, _context: Context
+    ) -> AsyncIterator[cases_pb2.ExportCaseResponse]:
+        """Yield the pieces of a bundle (docs/protocol.md §18)."""
+        number = _number(request.name, "name")
+        async for response in self._export.pieces(number, request, self._clock()):
+            yield response
 
 
 def case_to_proto(case: CaseRecord) -> cases_pb2.Case:

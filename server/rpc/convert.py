@@ -5,6 +5,7 @@ name the field, since a broken frame is the sender's fault. Budgets on evidence 
 host's bad evidence must not end a relay's stream.
 """
 
+import itertools
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -26,6 +27,7 @@ from server.intake.stream import (
 from server.rpc.errors import InvalidArgumentError
 from verifier.evidence.attestation import UnverifiedAttestation, UnverifiedReport
 from verifier.evidence.chain import DeviceKind
+from verifier.journal.notes import MAX_NOTE_BYTES
 from verifier.limits import CHAIN_LENGTH, MAX_RANGES, MAX_RECEIPT_BYTES, MAX_REPORTS
 from verifier.place.answers import Depths, DiscUse
 from verifier.place.fix import Fix
@@ -57,9 +59,13 @@ def request_from_proto(request: attestation_pb2.AttestRequest) -> Incoming:
 def response_to_proto(event: Outgoing) -> attestation_pb2.AttestResponse:
     """Make the message that tells an agent of `event`."""
     match event:
-        case NewChallenge(issued, known_chains):
+        case NewChallenge(issued, known_chains, checkpoint):
             challenge = attestation_pb2.Challenge(
-                host_id=issued.host_id, challenge=issued.challenge, life=Duration(), known_chains=known_chains
+                host_id=issued.host_id,
+                challenge=issued.challenge,
+                life=Duration(),
+                known_chains=known_chains,
+                checkpoint=checkpoint,
             )
             challenge.life.FromTimedelta(issued.life)
             return attestation_pb2.AttestResponse(challenge=challenge)
@@ -79,8 +85,9 @@ def response_to_proto(event: Outgoing) -> attestation_pb2.AttestResponse:
                     final=step.final,
                 )
             )
-        case Verdicts(verdicts, known_chains):
-            batch = attestation_pb2.VerdictBatch(verdicts=map(verdict_to_proto, verdicts), known_chains=known_chains)
+        case Verdicts(answers, known_chains):
+            verdicts = itertools.starmap(verdict_to_proto, answers)
+            batch = attestation_pb2.VerdictBatch(verdicts=verdicts, known_chains=known_chains)
             return attestation_pb2.AttestResponse(verdicts=batch)
 
 
@@ -99,13 +106,14 @@ def attestation_from_proto(message: attestation_pb2.Attestation, field: str = "a
     )
 
 
-def verdict_to_proto(verdict: Verdict) -> attestation_pb2.Verdict:
-    """Make the message of a verdict."""
+def verdict_to_proto(verdict: Verdict, result: str) -> attestation_pb2.Verdict:
+    """Make the message of a verdict, with its result."""
     message = attestation_pb2.Verdict(
         host_id=verdict.host_id,
         challenge=verdict.challenge,
         receive_time=timestamp_to_proto(verdict.received_at),
         devices=map(_device_verdict_to_proto, verdict.devices),
+        result=result,
     )
     if verdict.rejection is not None:
         message.rejection.CopyFrom(_rejection_to_proto(verdict.rejection))
@@ -169,7 +177,10 @@ def _inventory(message: attestation_pb2.Inventory) -> Inventory:
         devices.append(ListedDevice(pdi, DeviceKind(device.kind), device.board, chain))
     if len({device.pdi for device in devices}) != len(devices):
         raise InvalidArgumentError(field, "a device is listed twice")
-    return Inventory(_host_id(message.host_id, "inventory.host_id"), tuple(devices))
+    checkpoint = message.checkpoint.encode()
+    if len(checkpoint) > MAX_NOTE_BYTES:
+        raise InvalidArgumentError("inventory.checkpoint", f"more than {MAX_NOTE_BYTES} bytes")
+    return Inventory(_host_id(message.host_id, "inventory.host_id"), tuple(devices), checkpoint)
 
 
 def _range_results(message: attestation_pb2.RangeResults) -> RangeResults:

@@ -10,11 +10,11 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import IO, Protocol
 
-from server.records.values import ByBoard, ByKey, ByPdi
+from server.records.values import ByBoard, ByKey, ByPdi, Selector
 from server.rpc.record_messages import polygon_text
 from server.rpc.rows import COLUMNS, POLYGON_COLUMN
 from server.store import Store
@@ -39,16 +39,34 @@ class _Writer(Protocol):
         """Write what stands behind the last row."""
 
 
-async def export_pieces(store: Store, chosen: RecordFilter | None, *, json_array: bool) -> AsyncIterator[bytes]:
-    """Yield the pieces of a file with the chosen deployments; None: with none."""
+async def export_pieces(
+    store: Store, chosen: RecordFilter | None, note: Callable[[int], Awaitable[None]], *, json_array: bool
+) -> AsyncIterator[bytes]:
+    """Yield the pieces of a file with the chosen deployments; None: with none.
+
+    `note` is told before the first piece how many devices the file names (docs/protocol.md K2).
+    """
+    named = 0
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
         writer: _Writer = _JsonWriter(file) if json_array else _CsvWriter(file)
+
+        def add(row: ImportRow) -> None:
+            nonlocal named
+            named += named_devices(row.selector)
+            writer.add(row)
+
         if chosen is not None:
-            await store.records.export(chosen, writer.add)
+            await store.records.export(chosen, add)
         await asyncio.to_thread(writer.end)
+        await note(named)
         file.seek(0)
         while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
             yield piece
+
+
+def named_devices(selector: Selector) -> int:
+    """Return how many devices a deployment names."""
+    return selector.devices if isinstance(selector, ByBoard) else 1
 
 
 def row_values(row: ImportRow) -> Values:

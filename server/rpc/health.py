@@ -47,6 +47,7 @@ class Health:
         self.servicer = _Servicer(self._names)
         self._telemetry = telemetry
         self._serving = False
+        self._lost = False
         self._stopped = False
 
     def is_serving(self) -> bool:
@@ -61,6 +62,11 @@ class Health:
         """Note that the store failed."""
         await self._set(serving=False)
 
+    async def past_lost(self) -> None:
+        """Say NOT_SERVING for good: the store is not the one that it was (docs/protocol.md A8)."""
+        self._lost = True
+        await self._set(serving=False)
+
     async def stop(self) -> None:
         """Say NOT_SERVING from now on."""
         self._stopped = True
@@ -68,6 +74,7 @@ class Health:
 
     async def _set(self, *, serving: bool) -> None:
         self._telemetry.store_up.set(serving)
+        serving = serving and not self._lost
         changed, self._serving = serving != self._serving, serving
         if changed:
             structlog.get_logger().info("health", serving=serving)

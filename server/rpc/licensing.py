@@ -21,7 +21,9 @@ from server.rpc.filters import parse_filter
 from server.rpc.handlers import Context
 from server.rpc.imports import FileFormat, read_file
 from server.rpc.pages import page_size, read_token, write_token
+from server.rpc.reading import note_read
 from server.rpc.reasons import read_reason
+from server.rpc.results import get_result
 from server.rpc.rows import RowRules
 from server.store import DeviceFilter, DeviceRecord, Store
 from server.store.staging import Staging
@@ -40,6 +42,9 @@ IMPORT_REASON = "import"
 """Stands in revisions when the caller says nothing else."""
 
 _FORMATS: dict[int, FileFormat] = {licensing_pb2.IMPORT_FORMAT_CSV: "csv", licensing_pb2.IMPORT_FORMAT_JSON: "json"}
+
+MAX_CHALLENGED = 1_000
+MAX_CHALLENGE_REASON = 2_000
 
 WATCH_PAGE = 500
 """Devices in one message of a watch."""
@@ -119,7 +124,14 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
         visible = visible_jurisdiction()  # docs/protocol.md RC11: what lies elsewhere does not exist for the caller
         if device is None or (visible is not None and device.jurisdiction != visible):
             raise NotFoundError(request.name)
+        await note_read(self._store.reads, "GetDevice", request.name, 1, self._clock())  # docs/protocol.md K2
         return licensing_pb2.GetDeviceResponse(device=device_to_proto(device))
+
+    async def GetResult(  # noqa: N802 - the schema's name
+        self, request: licensing_pb2.GetResultRequest, _context: Context
+    ) -> licensing_pb2.GetResultResponse:
+        """Return the newest result that tells of a device, or that of one attestation."""
+        return await get_result(self._store, request, self._clock)
 
     async def ListDevices(  # noqa: N802 - the schema's name
         self, request: licensing_pb2.ListDevicesRequest, _context: Context
@@ -130,6 +142,7 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
         listed = f"devices {chosen!r}"
         after = read_token(listed, request.page_token)
         page = await self._store.list_devices(chosen, after=None if after is None else Pdi(after), limit=size)
+        await note_read(self._store.reads, "ListDevices", request.filter, len(page.devices), self._clock())
         return licensing_pb2.ListDevicesResponse(
             devices=[device_to_proto(device) for device in page.devices],
             next_page_token=write_token(listed, page.devices[-1].pdi) if page.more else "",
@@ -152,13 +165,29 @@ class LicensingServicer(licensing_pb2_grpc.LicensingServiceServicer):
         if not after:
             async for cursor, matching in self._standing(chosen):
                 view.sent.update(device.pdi for device in matching)
+                await note_read(self._store.reads, "WatchDevices", request.filter, len(matching), self._clock())
                 yield self._watched(matching, (), cursor)
                 after = cursor
         async with aclosing(self._watch.changes(after)) as feed:
             async for changes in feed:
                 devices, left = view.sort(changes.devices)
+                if devices:
+                    await note_read(self._store.reads, "WatchDevices", request.filter, len(devices), self._clock())
                 if devices or left:
                     yield self._watched(devices, left, changes.change_number)
+
+    async def ChallengeDevices(  # noqa: N802 - the schema's name
+        self, request: licensing_pb2.ChallengeDevicesRequest, _context: Context
+    ) -> licensing_pb2.ChallengeDevicesResponse:
+        """Propose to ask devices beyond what their licenses ask (docs/protocol.md K3)."""
+        if not 1 <= len(request.devices) <= MAX_CHALLENGED:
+            raise InvalidArgumentError("devices", f"1 to {MAX_CHALLENGED:,} devices")
+        pdis = [pdi_from_name(name, f"devices[{at}]") for at, name in enumerate(request.devices)]
+        if len(set(pdis)) != len(pdis):
+            raise InvalidArgumentError("devices", "names a device twice")
+        reason = read_reason(request.reason, "reason", most=MAX_CHALLENGE_REASON)
+        change = await self._store.records.propose_challenges(pdis, current_peer().name, reason, self._clock())
+        return licensing_pb2.ChallengeDevicesResponse(change=change.name)
 
     async def _standing(self, chosen: DeviceFilter) -> AsyncIterator[tuple[int, tuple[DeviceRecord, ...]]]:
         """Yield all that match, page by page, at least one page. The cursor comes with the last one, 0 before."""

@@ -1,7 +1,7 @@
 """RecordService: what is and was on record (docs/protocol.md §14). Who may call stands in access.py."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,15 +9,16 @@ from trigpoint.v1 import records_pb2, records_pb2_grpc
 
 from server.desk.screening import ScreeningTask
 from server.records.names import RecordNameError, parse_name
-from server.records.values import LicenseRecord, RecordKind, RecordWrite
+from server.records.values import DeploymentRecord, LicenseRecord, RecordKind, RecordWrite
 from server.rpc.access import current_peer, visible_jurisdiction
 from server.rpc.convert_changes import change_to_proto
 from server.rpc.destinations import Destinations
 from server.rpc.errors import InvalidArgumentError, NotFoundError
-from server.rpc.export import export_pieces
+from server.rpc.export import export_pieces, named_devices
 from server.rpc.handlers import Context
 from server.rpc.pages import page_size, read_token, write_token
 from server.rpc.plan import LandmarkPlanner
+from server.rpc.reading import note_read
 from server.rpc.reasons import read_reason
 from server.rpc.record_filters import parse_record_filter, parse_revision_filter, read_kind
 from server.rpc.record_messages import revision_to_proto, stored_to_proto
@@ -71,6 +72,7 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
             stored = await self._store.records.get(request.name, as_of, jurisdiction=jurisdiction)
         if stored is None:
             raise NotFoundError(request.name)
+        await self._note("GetRecord", request.name, [stored.record])
         response = records_pb2.GetRecordResponse(record=stored_to_proto(stored))
         if isinstance(stored.record, LicenseRecord) and as_of is None:
             response.deployed_count = await self._deployed(stored.record.terms.number, jurisdiction)
@@ -89,6 +91,7 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
         token = read_token(listed, request.page_token)
         after = None if token is None else _listed_name(token, kind)
         page = await self._store.records.list(chosen, after=after, limit=size)
+        await self._note("ListRecords", request.filter, [stored.record for stored in page.records])
         return records_pb2.ListRecordsResponse(
             records=map(stored_to_proto, page.records),
             next_page_token=write_token(listed, page.records[-1].name.encode()) if page.more else "",
@@ -131,6 +134,8 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
         token = read_token(listed, request.page_token)
         cursor = None if token is None else _cursor(token)
         page = await self._store.records.revisions(chosen, before_number=cursor, limit=size)
+        told = [each.after or each.before for each in page.revisions]
+        await self._note("ListRevisions", request.name or request.filter, told)
         end = json.dumps(page.revisions[-1].cursor).encode() if page.more else b""
         return records_pb2.ListRevisionsResponse(
             revisions=map(revision_to_proto, page.revisions),
@@ -142,8 +147,18 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
     ) -> AsyncIterator[records_pb2.ExportDeploymentsResponse]:
         """Yield the pieces of a file."""
         chosen = _visible(parse_record_filter(request.filter, RecordKind.DEPLOYMENT))
-        async for piece in export_pieces(self._store, chosen, json_array=request.json):
+
+        async def note(named: int) -> None:
+            await note_read(self._store.reads, "ExportDeployments", request.filter, named, self._clock())
+
+        async for piece in export_pieces(self._store, chosen, note, json_array=request.json):
             yield records_pb2.ExportDeploymentsResponse(data=piece)
+
+    async def _note(self, call: str, subject: str, told: Iterable[object]) -> None:
+        """Write down that the caller is shown where devices are deployed (docs/protocol.md K2)."""
+        named = [named_devices(each.selector) for each in told if isinstance(each, DeploymentRecord)]
+        if named:
+            await note_read(self._store.reads, call, subject, sum(named), self._clock())
 
     async def _deployed(self, number: str, jurisdiction: str | None) -> int:
         """Count what a license's deployments name; for one jurisdiction, its deployments."""

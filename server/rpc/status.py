@@ -18,6 +18,8 @@ from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from server.desk.bundle_file import BundleTooLargeError
+from server.desk.journal_audits import AuditFailedError, AuditRunningError
 from server.intake.audit_stream import NotRegisteredError
 from server.intake.pipeline import BusyError
 from server.intake.stream import StoppingError
@@ -33,10 +35,14 @@ from server.store.errors import (
     StaleRevisionError,
     StoreUnavailableError,
 )
+from server.store.exhibit_rows import ExhibitStateError
+from server.store.journal_past import PastLostError
+from server.store.journal_types import RowsAlteredError, RowsNotSealedError
 from server.telemetry import Telemetry
 
 DOMAIN = "trigpoint.dev"
 RETRY_AFTER_S = 1.0
+PAST_LOST_RETRY_S = 60.0
 
 
 async def abort(
@@ -122,8 +128,14 @@ _REFUSALS: Mapping[type[Exception], tuple[grpc.StatusCode, str]] = {
     StaleRevisionError: (grpc.StatusCode.ABORTED, "REVISION_STALE"),  # docs/protocol.md RC2
     FourEyesError: (grpc.StatusCode.PERMISSION_DENIED, "FOUR_EYES"),  # docs/protocol.md RC4
     ChangeClosedError: (grpc.StatusCode.FAILED_PRECONDITION, "CHANGE_CLOSED"),
-    CaseStateError: (grpc.StatusCode.FAILED_PRECONDITION, "CASE_STATE"),  # docs/protocol.md CS4
+    CaseStateError: (grpc.StatusCode.FAILED_PRECONDITION, "CASE_STATE"),  # docs/protocol.md CS4, K4
+    ExhibitStateError: (grpc.StatusCode.FAILED_PRECONDITION, "EXHIBIT_STATE"),  # docs/protocol.md K4
+    BundleTooLargeError: (grpc.StatusCode.FAILED_PRECONDITION, "BUNDLE_TOO_LARGE"),  # docs/protocol.md CB1
     HitsOpenError: (grpc.StatusCode.FAILED_PRECONDITION, "SCREENING_HITS_OPEN"),  # docs/protocol.md RC5
+    RowsAlteredError: (grpc.StatusCode.FAILED_PRECONDITION, "ROW_ALTERED"),  # docs/protocol.md J9
+    RowsNotSealedError: (grpc.StatusCode.ABORTED, "ROWS_NOT_SEALED"),
+    AuditRunningError: (grpc.StatusCode.FAILED_PRECONDITION, "AUDIT_RUNNING"),
+    AuditFailedError: (grpc.StatusCode.UNAVAILABLE, "AUDIT_FAILED"),
 }
 """What is refused and says by itself why."""
 
@@ -140,6 +152,10 @@ def _answer_to(error: Exception) -> _Answer:
         case BusyError():
             details = (retry_after(error.retry_after_s),)
             return _Answer(code.RESOURCE_EXHAUSTED, "TOO_MUCH_AT_ONCE", str(error), details)
+        case PastLostError():
+            # Agents come again (docs/protocol.md A5); until a person has acted, they hear the same.
+            message = "the journal does not extend a checkpoint that this server signed; its log says more"
+            return _Answer(code.UNAVAILABLE, "PAST_LOST", message, (retry_after(PAST_LOST_RETRY_S),))
         case StoppingError() | StoreUnavailableError():
             stopping = isinstance(error, StoppingError)
             reason = "STOPPING" if stopping else "STORE_UNAVAILABLE"
@@ -155,7 +171,7 @@ def _told_of(error: Exception) -> Mapping[str, str]:
     match error:
         case StaleRevisionError():
             return {"name": error.name, "revision": str(error.stands)}
-        case NotFoundError() | RecordNotFoundError():
+        case NotFoundError() | RecordNotFoundError() | ExhibitStateError():
             return {"name": error.name}
         case NotRegisteredError():
             return {"name": f"landmarks/{error.landmark_id}"}

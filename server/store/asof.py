@@ -46,6 +46,12 @@ def deployments_as_of(connection: Connection, pdis: Iterable[Pdi], number: int) 
 
 def first_deployment_since(connection: Connection, pdi: Pdi, number: int) -> InForce | None:
     """Return the first deployment that came into force after a number at which there was none in force."""
+    since = first_number_since(connection, pdi, number)
+    return None if since is None else deployments_as_of(connection, [pdi], since)[pdi]
+
+
+def first_number_since(connection: Connection, pdi: Pdi, number: int) -> int | None:
+    """Return the number at which it came into force; None: none ever did."""
     name = deployment_name(ByPdi(pdi))
     texts = connection.execute(select(REVISIONS.c.revision, REVISIONS.c.record).where(REVISIONS.c.name == name))
     records = [read_record(name, row.revision, row.record) for row in texts if row.record is not None]
@@ -54,11 +60,7 @@ def first_deployment_since(connection: Connection, pdi: Pdi, number: int) -> InF
     for some in chunks({name, *licenses}):
         query = select(REVISIONS.c.record_number).where(REVISIONS.c.name.in_(some), REVISIONS.c.record_number > number)
         numbers.update(connection.scalars(query))
-    for since in sorted(numbers):
-        found = deployments_as_of(connection, [pdi], since).get(pdi)
-        if found is not None:
-            return found
-    return None
+    return next((since for since in sorted(numbers) if deployments_as_of(connection, [pdi], since)), None)
 
 
 def _records_as_of(connection: Connection, names: Iterable[str], number: int) -> dict[str, Record]:

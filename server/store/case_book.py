@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, case, delete, func, insert, s
 from server.store.case_rules import DEBOUNCE_US, RETURN_US
 from server.store.case_types import CaseEntryKind, CaseEvent, CaseFinding, CaseRecord, CaseState, Scope
 from server.store.counters import take_numbers
+from server.store.exhibit_rows import unanswered
 from server.store.rows import Values, chunks
 from server.store.schema import CASE_ENTRIES, CASE_FINDINGS, CASES
 from server.times import moment, optional_moment
@@ -317,11 +318,14 @@ class CaseBook:
         """Write what was changed. Each case that was takes its next revision."""
         rows: list[Values] = []
         opened = self._oldest_open([self._cases[i] for i in self._touched if self._cases[i].state == WAITING])
+        quiet = [i for i in self._touched if self._cases[i].quiet_since is not None]
+        held = unanswered(self.connection, quiet) if quiet else {}
         for case_id in sorted(self._touched):
             draft = self._cases[case_id]
             draft.revision += 1
             draft.changed_at = self.now_us
-            draft.due_at = _due_at(draft, opened.get(case_id))
+            # docs/protocol.md K4: no rule resolves it before whoever is accused in it has an answer.
+            draft.due_at = None if case_id in held else _due_at(draft, opened.get(case_id))
             rows.append({"key": case_id, **{name: getattr(draft, name) for name in _COLUMNS if name != "case_id"}})
         if rows:
             self.connection.execute(_UPDATE, rows)

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from server.store import case_queries, case_work, cases
+from server.store import bundle_rows, case_queries, case_work, cases
+from server.store.bundle_types import CaseRows
 from server.store.case_types import (
     CaseCursor,
     CaseDeviceCursor,
@@ -87,6 +88,10 @@ class CaseDoor:
         return await self._read(
             lambda connection: case_queries.list_case_devices(connection, number, jurisdiction, after, limit)
         )
+
+    async def bundle_rows(self, number: int, jurisdiction: str | None) -> CaseRows | None:
+        """Return what belongs to a case's bundle, as a reader of this jurisdiction is shown it; None as `get`."""
+        return await self._read(lambda connection: bundle_rows.case_rows(connection, number, jurisdiction))
 
     async def work(
         self, refs: Sequence[CaseRef], work: CaseWork, by: str, now: datetime, *, jurisdiction: str | None = None

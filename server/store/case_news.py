@@ -7,12 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select
 
-from server.records.regions import region_from_json
 from server.store import case_story
 from server.store.case_rules import AgentDevice
 from server.store.case_types import CaseFinding, TermsSeen
 from server.store.counters import read_counter
-from server.store.fixes import fix_from_json
 from server.store.rows import chunks, license_columns, license_of
 from server.store.schema import (
     ATTESTATIONS,
@@ -26,8 +24,10 @@ from server.store.schema import (
 )
 from server.store.watch_types import SiteKey
 from verifier.errors import Reason
+from verifier.place.region_json import region_from_json
 from verifier.units import Pdi
 from verifier.verdict import Severity
+from verifier.verdict_json import fix_from_json
 
 TAKEN_AT_ONCE = 10_000
 """Changes of findings in one transaction: some tenths of a second for which no verdict is committed."""

@@ -146,6 +146,16 @@ def no_longer_ending() -> str:
     return "The license no longer ends then, or has ended: resolved by rule."
 
 
+def stated(number: int, on_behalf_of: str, statement: str, file: str) -> str:
+    """Tell what the accused say (docs/protocol.md K4); `file` says what comes with it."""
+    return f"Exhibit {number}, {on_behalf_of} says: {_clip(statement)}" + (f" File: {file}." if file else "")
+
+
+def answered(number: int, on_behalf_of: str, answer: str) -> str:
+    """Tell what they were answered."""
+    return f"Exhibit {number} of {on_behalf_of} was answered: {_clip(answer)}"
+
+
 def _clip(text: str) -> str:
     flat = " ".join(text.split())
     if len(flat) <= DETAIL:

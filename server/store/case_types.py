@@ -63,6 +63,7 @@ class CaseEntryKind(enum.IntEnum):
     RULE = 6
     WORK = 7
     NOTE = 8
+    EXHIBIT = 9
 
 
 @dataclass(frozen=True, slots=True)

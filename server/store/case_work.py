@@ -17,6 +17,7 @@ from server.store.case_types import (
     CaseWork,
 )
 from server.store.errors import RecordNotFoundError, StaleRevisionError
+from server.store.exhibit_rows import unanswered
 from server.times import micros
 
 
@@ -98,6 +99,10 @@ def _work(book: CaseBook, draft: Draft, work: CaseWork, by: str) -> None:
 
 
 def _resolve(book: CaseBook, draft: Draft, work: CaseWork, by: str) -> None:
+    waiting = unanswered(book.connection, [draft.case_id]).get(draft.case_id, 0)
+    if waiting:  # docs/protocol.md K4
+        exhibits = "1 exhibit that is" if waiting == 1 else f"{waiting:,} exhibits that are"
+        raise CaseStateError(draft.case_id, f"it has {exhibits} not answered; answer first, then resolve")
     resolution, what = work.text, "Resolved"
     if draft.devices_open:
         still = f"findings open on {draft.devices_open:,} device{'s' if draft.devices_open != 1 else ''}"

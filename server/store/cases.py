@@ -42,6 +42,7 @@ from server.store.case_types import (
     Scope,
 )
 from server.store.counters import set_note
+from server.store.exhibit_rows import unanswered
 from server.store.schema import CASES
 from server.store.watch_types import EndingLicense, SiteKey
 from server.times import micros
@@ -282,11 +283,10 @@ class _Round:
 def has_ending_news(connection: Connection, endings: Sequence[EndingLicense]) -> bool:
     """Whether `tell_endings` would do anything."""
     wanted = {scope_of_ending(ending).key for ending in endings}
-    of_endings = select(CASES.c.scope, CASES.c.resolved_at).where(CASES.c.event == int(CaseEvent.LICENSE_ENDING))
-    rows = connection.execute(of_endings).all()
-    return bool(wanted - {row.scope for row in rows}) or any(
-        row.resolved_at is None and row.scope not in wanted for row in rows
-    )
+    of_endings = select(CASES.c.case_id, CASES.c.scope, CASES.c.resolved_at)
+    rows = connection.execute(of_endings.where(CASES.c.event == int(CaseEvent.LICENSE_ENDING))).all()
+    over = {row.case_id for row in rows if row.resolved_at is None and row.scope not in wanted}
+    return bool(wanted - {row.scope for row in rows} or over - unanswered(connection, over).keys())
 
 
 def tell_endings(connection: Connection, endings: Sequence[EndingLicense], now: datetime) -> CaseNews:
@@ -316,8 +316,10 @@ def tell_endings(connection: Connection, endings: Sequence[EndingLicense], now: 
     )
     ids = list(connection.scalars(standing))
     book.load(ids)
+    held = unanswered(connection, ids)  # docs/protocol.md K4
     resolved: list[Draft] = []
-    for draft in (draft for draft in map(book.get, ids) if draft is not None and draft.scope not in scopes):
+    over = (draft for draft in map(book.get, ids) if draft is not None and draft.scope not in scopes)
+    for draft in (draft for draft in over if draft.case_id not in held):
         book.resolve(draft, story.no_longer_ending())
         book.tell(draft, CaseEntryKind.RULE, story.no_longer_ending())
         resolved.append(draft)

@@ -5,17 +5,18 @@ from hashlib import sha256
 
 from sqlalchemy import Connection, insert, select
 
-from server.store.fixes import findings_to_json, fix_to_json, report_rejections_to_json, void_ranges_to_json
 from server.store.framing import pack
 from server.store.landmark_uptime import mark_landmarks
 from server.store.latest import Latest
+from server.store.materials import keep_materials
 from server.store.rows import Values, chunks
-from server.store.schema import ATTESTATIONS, CHAINS, DEVICE_VERDICTS
+from server.store.schema import ATTESTATIONS, CHAINS, DEVICE_VERDICTS, EVIDENCE
 from server.store.types import AttestationRecord, Unwritten
 from server.times import micros
 from verifier.errors import Reason
 from verifier.units import ChainId, Challenge, LandmarkId
 from verifier.verdict import DeviceVerdict
+from verifier.verdict_json import findings_to_json, fix_to_json, report_rejections_to_json, void_ranges_to_json
 
 
 def commit_records(connection: Connection, records: Sequence[AttestationRecord]) -> Unwritten:
@@ -25,7 +26,19 @@ def commit_records(connection: Connection, records: Sequence[AttestationRecord])
     accepted = [record for record in sorted(fresh, key=lambda r: r.verdict.received_at) if latest.take(record)]
     if accepted:
         _insert_chains(connection, accepted)
-        connection.execute(insert(ATTESTATIONS), [_attestation_values(record) for record in accepted])
+        raw = [_evidence_values(record) for record in accepted]
+        attestations = [
+            _attestation_values(record, evidence, transition=record.verdict.challenge in latest.transitions)
+            for record, evidence in zip(accepted, raw, strict=True)
+        ]
+        connection.execute(insert(ATTESTATIONS), attestations)
+        # What is over every budget must not fill the disk; its hashes show what it was.
+        kept = [evidence for record, evidence in zip(accepted, raw, strict=True) if not _is_too_large(record)]
+        if kept:
+            connection.execute(insert(EVIDENCE), kept)
+        regions = {region for record in accepted for region in record.basis.regions}
+        if regions:
+            keep_materials(connection, sorted(regions), accepted[-1].verdict.received_at)
         verdicts = [_verdict_values(record, device) for record in accepted for device in record.verdict.devices]
         if verdicts:
             connection.execute(insert(DEVICE_VERDICTS), verdicts)
@@ -80,14 +93,23 @@ def _heard(records: Iterable[AttestationRecord]) -> dict[LandmarkId, int]:
     return heard
 
 
-def _attestation_values(record: AttestationRecord) -> Values:
+def _evidence_values(record: AttestationRecord) -> Values:
+    attestation = record.attestation
+    return {
+        "challenge": record.verdict.challenge,
+        "claims": attestation.claims,
+        "reports": pack(part for report in attestation.reports for part in (report.chain_id, report.spdm)),
+        "basis": record.basis.common,
+    }
+
+
+def _is_too_large(record: AttestationRecord) -> bool:
+    rejection = record.verdict.rejection
+    return rejection is not None and rejection.reason is Reason.LIMIT_EXCEEDED
+
+
+def _attestation_values(record: AttestationRecord, evidence: Values, *, transition: bool) -> Values:
     verdict = record.verdict
-    reports = pack(part for report in record.attestation.reports for part in (report.chain_id, report.spdm))
-    # What is over every budget must not fill the disk; its hash shows what it was.
-    too_large = verdict.rejection is not None and verdict.rejection.reason is Reason.LIMIT_EXCEEDED
-    detail = "" if verdict.rejection is None else verdict.rejection.detail
-    if too_large:
-        detail += f"; SHA-256 of claims and reports {sha256(record.attestation.claims + reports).hexdigest()}"
     return {
         "challenge": verdict.challenge,
         "preimage": record.preimage,
@@ -96,11 +118,13 @@ def _attestation_values(record: AttestationRecord) -> Values:
         "licensee": record.licensee,
         "issued_at": micros(record.issued.issued_at),
         "received_at": micros(verdict.received_at),
-        "claims": b"" if too_large else record.attestation.claims,
-        "reports": b"" if too_large else reports,
+        "claims_sha256": sha256(evidence["claims"]).digest(),
+        "reports_sha256": sha256(evidence["reports"]).digest(),
         "rejection": None if verdict.rejection is None else int(verdict.rejection.reason),
-        "rejection_detail": detail,
+        "rejection_detail": "" if verdict.rejection is None else verdict.rejection.detail,
         "report_rejections": report_rejections_to_json(verdict.report_rejections),
+        "transition": transition,
+        "result": record.result,
     }
 
 
@@ -115,4 +139,5 @@ def _verdict_values(record: AttestationRecord, device: DeviceVerdict) -> Values:
         "findings": findings_to_json(device.findings),
         "fix": None if device.fix is None else fix_to_json(device.fix),
         "void_ranges": void_ranges_to_json(device.void_ranges),
+        "basis": record.basis.devices.get(device.pdi, "{}"),
     }

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from server.store.schema import META
 
-Counter = Literal["changes", "records", "audits", "findings", "proposals", "cases"]
+Counter = Literal["changes", "records", "audits", "findings", "proposals", "cases", "reads"]
 Note = Literal["audited_at", "audit_basis", "cased"]
 """Numbers of the `meta` table that are set and not counted."""
 

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from server.records.codec import swap_from_json
-from server.records.regions import region_from_json
 from server.store.asof import deployments_as_of, first_deployment_since
 from server.store.counters import read_counter
 from server.store.record_rows import BY_BOARD, BY_KEY
@@ -21,6 +20,7 @@ from server.store.types import LoadedInputs
 from verifier.continuity import DeviceState
 from verifier.evidence.chain import DeviceKind
 from verifier.license import Adoption, Deployment
+from verifier.place.region_json import region_from_json
 from verifier.units import DeviceKeyId, Pdi
 
 _DEPLOYED = (

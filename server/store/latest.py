@@ -16,7 +16,6 @@ from server.store.counters import take_numbers
 from server.store.duties import Duties, Duty
 from server.store.effects import OF_LICENSE, OF_VALIDITY
 from server.store.findings import write_findings
-from server.store.fixes import fix_to_json
 from server.store.rows import Values, chunks
 from server.store.schema import DEVICES, FINDINGS
 from server.store.states import standing_now, state_columns, state_of
@@ -27,8 +26,9 @@ from verifier.continuity import DeviceState
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.license import appraise_validity
-from verifier.units import Pdi
+from verifier.units import Challenge, Pdi
 from verifier.verdict import DeviceVerdict, Finding, Severity, Standing
+from verifier.verdict_json import fix_to_json
 
 _OUTLASTS_ORDER = frozenset(
     {
@@ -80,6 +80,10 @@ class _Device:
     closed: list[tuple[int, _Open, int]] = field(default_factory=list)
     moved: bool = False
 
+    def shows(self) -> tuple[int | None, frozenset[int]]:
+        """Return the standing and what is open, by reason."""
+        return self.standing, frozenset(self.open)
+
     def stands(self, *, deployed: bool, activated: bool) -> int | None:
         """Return the standing that follows from what is open."""
         found = [
@@ -108,13 +112,18 @@ class _Shown:
 
 
 class Latest:
-    """Latest states of the devices of one group: read, moved on by each verdict in order of arrival, written."""
+    """Latest states of the devices of one group: read, moved on by each verdict in order of arrival, written.
+
+    Attributes:
+        transitions: Challenges of the records that opened or ended a finding, or changed a standing.
+    """
 
     def __init__(self, connection: Connection, records: Sequence[AttestationRecord]) -> None:
         self._connection = connection
         verdicts = [device for record in records for device in record.verdict.devices]
         self._devices = _read_devices(connection, {device.pdi for device in verdicts})
         self._duties = Duties(connection, verdicts)
+        self.transitions: set[Challenge] = set()
 
     def take(self, record: AttestationRecord) -> bool:
         """Move on by one record, or leave everything as it is and return False.
@@ -133,7 +142,10 @@ class Latest:
         for device in devices:
             if device.adopted is not None:
                 self._duties.adopt(device.pdi, device.adopted, record.verdict.received_at)
+            before = self._devices[device.pdi].shows()
             self._move_on(record, device)
+            if self._devices[device.pdi].shows() != before:
+                self.transitions.add(record.verdict.challenge)
             if device.swapped:
                 self._duties.end_swap(device.pdi, record.verdict.received_at)
         return True

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, exists, func, or_, select
 
-from server.records.regions import region_from_json
 from server.store.counters import read_counter
 from server.store.framing import unpack
 from server.store.rows import IN_FORCE, SUPPRESSED, SUPPRESSING, chunks, device_of, finding_of
@@ -14,6 +13,7 @@ from server.store.schema import CHAINS, DEPLOYMENTS, DEVICES, FINDINGS, LICENSES
 from server.store.types import Changes, DeviceFilter, DevicePage, DeviceRecord, OpenFinding
 from verifier.errors import Reason
 from verifier.license import Presence
+from verifier.place.region_json import region_from_json
 from verifier.place.regions import Region
 from verifier.units import ChainId, Pdi
 

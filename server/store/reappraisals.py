@@ -10,10 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
-from server.records.regions import region_from_json
 from server.store.counters import take_numbers
 from server.store.findings import write_findings
-from server.store.fixes import fix_from_json, fix_to_json
 from server.store.framing import pack_place, unpack_place
 from server.store.queries import open_findings
 from server.store.rows import IN_FORCE, Values, license_columns, license_of
@@ -25,7 +23,9 @@ from verifier.continuity import seen_place
 from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.place.fix import Fix
+from verifier.place.region_json import region_from_json
 from verifier.units import Challenge, Pdi
+from verifier.verdict_json import fix_from_json, fix_to_json
 
 OF_PLACE = frozenset({Reason.OUTSIDE_LICENSED_REGION, Reason.IN_PROHIBITED_DESTINATION, Reason.LOCATION_UNPROVEN})
 """Findings that follow from the fix alone."""

@@ -21,6 +21,7 @@ from server.store.exports import export_deployments
 from server.store.imports import import_deployments
 from server.store.landmark_changes import apply_landmarks, landmarks_payload
 from server.store.landmarks import import_landmarks
+from server.store.orders import apply_challenges, propose_challenges
 from server.store.record_checks import late_windows, plan_writes
 from server.store.record_lists import deployed_count, list_records
 from server.store.record_types import (
@@ -41,6 +42,7 @@ from server.store.record_types import (
 from server.store.records import apply_plan, get_record, next_revisions, would_stand
 from server.store.revisions import Authorship, list_revisions
 from server.store.types import ImportRow, LandmarkRecord
+from verifier.units import Pdi
 
 SPOOL_BYTES = 1 << 20
 """What of a file that waits is held in memory before it goes to disk."""
@@ -148,6 +150,16 @@ class RecordDoor:
             )
 
         return await self._write(change, changes_devices=False)
+
+    async def propose_challenges(self, pdis: Sequence[Pdi], by: str, reason: str, now: datetime) -> ChangeRecord:
+        """Keep the wish to ask devices at once until a second person approves it (docs/protocol.md K3).
+
+        Raises:
+            RecordNotFoundError: A device is neither deployed nor seen.
+        """
+        return await self._write(
+            lambda connection: propose_challenges(connection, pdis, by, reason, now), changes_devices=False
+        )
 
     async def get_change(self, change_id: int) -> ChangeRecord | None:
         """Return a change; None when there is none of this number."""
@@ -283,6 +295,8 @@ def _apply(connection: Connection, change: ChangeRecord, now: datetime, rows: It
             apply_plan(connection, plan, Authorship(number, change.proposed_by, change.reason, now, change.change_id))
         case ChangeKind.LANDMARKS:
             apply_landmarks(connection, change, payload, now)
+        case ChangeKind.CHALLENGES:
+            apply_challenges(connection, change, payload, now)
         case ChangeKind.DEPLOYMENT_FILE:
             if rows is None:
                 raise ValueError(f"{change.name} is a file: its rows are needed")

@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Row, Select, Table, bindparam, delete, insert
 
 from server.records.codec import parties_from_json, parties_to_json, swap_from_json, swap_to_json
 from server.records.names import parse_name, record_name, selector_of
-from server.records.regions import region_from_json, region_to_json
 from server.records.values import (
     ByBoard,
     ByKey,
@@ -27,6 +26,7 @@ from server.store.record_types import StoredRecord
 from server.store.rows import Values, chunks, license_columns, license_of, terms_values
 from server.store.schema import DEPLOYMENTS, LICENSES, PARTIES, SELECTORS, SHIPMENTS, SITES, WINDOWS
 from server.times import micros, moment
+from verifier.place.region_json import region_from_json, region_to_json
 from verifier.units import DeviceKeyId, Pdi
 
 BY_KEY = 1

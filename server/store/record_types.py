@@ -164,11 +164,12 @@ class ChangeState(enum.IntEnum):
 
 @enum.unique
 class ChangeKind(enum.IntEnum):
-    """What a change writes."""
+    """What a change writes, or orders."""
 
     RECORDS = 1
     DEPLOYMENT_FILE = 2
     LANDMARKS = 3
+    CHALLENGES = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Row
 
-from server.records.regions import region_from_json
-from server.store.fixes import fix_from_json
 from server.store.schema import LICENSES
 from server.store.types import DeviceRecord, OpenFinding
 from server.times import MICROSECOND, micros, moment, optional_moment
@@ -15,8 +13,10 @@ from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.license import License, LicenseState, Presence
 from verifier.place.answers import Assurance
+from verifier.place.region_json import region_from_json
 from verifier.units import Challenge, DeviceKeyId, Pdi
 from verifier.verdict import Finding, Severity, Standing
+from verifier.verdict_json import fix_from_json
 
 CHUNK = 500
 """Keys in one query. SQLite takes 32,766 parameters in one statement; longer lists bring nothing."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
-from server.records.regions import region_from_json, region_to_json
 from server.records.sites import slug_of, title_of
 from server.records.values import ByBoard, ByKey, ByPdi, LicenseRecord, Selector
 from server.store.errors import StoreUnavailableError
@@ -18,6 +17,7 @@ from server.store.types import ImportRow, ImportShipment
 from server.times import MICROSECOND, micros, moment
 from verifier.license import License, LicenseState, Presence
 from verifier.place.answers import Assurance
+from verifier.place.region_json import region_from_json, region_to_json
 from verifier.units import DeviceKeyId, Pdi
 
 _SCHEMA = """

@@ -13,12 +13,19 @@ from typing import Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from server.store import audits, imports, inputs, landmarks, queries, reappraisals, sqlite
+from server.store import audits, imports, inputs, landmarks, orders, queries, reappraisals, results, sqlite
 from server.store.case_door import CaseDoor
 from server.store.commits import commit_records
 from server.store.counters import read_counter
 from server.store.errors import StoreUnavailableError
+from server.store.exhibits import ExhibitDoor
+from server.store.journal_door import JournalDoor
+from server.store.materials import keep_materials
+from server.store.proofs import ProofDoor
+from server.store.reads import ReadDoor
 from server.store.record_door import RecordDoor
+from server.store.results import StoredResult
+from server.store.retention import RetentionDoor
 from server.store.screening_door import ScreeningDoor
 from server.store.types import (
     AttestationRecord,
@@ -46,7 +53,8 @@ from verifier.license import Deployment, LicenseState, Presence
 from verifier.place.audit import Distrust
 from verifier.place.landmarks import Landmark
 from verifier.place.regions import Region
-from verifier.units import ChainId, DeviceKeyId, LandmarkId, Pdi
+from verifier.setting import Material
+from verifier.units import ChainId, Challenge, DeviceKeyId, LandmarkId, Pdi
 
 READERS = 4
 """Reader threads. Reads are short and SQLite's are CPU-bound; more threads than this only fight for the interpreter."""
@@ -69,6 +77,10 @@ class Store:
         records: What is on record (docs/protocol.md §14).
         watch: What time and the records alone bring (docs/protocol.md §15).
         screening: Parties against the list in force (docs/screening.md).
+        journal: What stands, so that it can be shown to anybody (docs/protocol.md §17).
+        reads: Who was shown where devices are (docs/protocol.md K2).
+        retention: Which raw evidence need not be kept (docs/protocol.md K1).
+        exhibits: What the accused say (docs/protocol.md K4).
     """
 
     def __init__(self, writing: Engine, reading: Engine) -> None:
@@ -85,6 +97,11 @@ class Store:
         self.cases = CaseDoor(self._read, self._write)
         self.watch = WatchDoor(self._read, self._write)
         self.screening = ScreeningDoor(self._read, self._write)
+        self.journal = JournalDoor(self._read, self._write)
+        self.reads = ReadDoor(self._read, self._write)
+        self.retention = RetentionDoor(self._read, self._write)
+        self.exhibits = ExhibitDoor(self._read, self._write)
+        self.proofs = ProofDoor(self._read)
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -122,6 +139,10 @@ class Store:
         The devices are looked up as switches of deployments by board too, and `key_ids` in deployments by key.
         """
         return await self._read(lambda connection: inputs.load_inputs(connection, pdis, as_of, key_ids))
+
+    async def is_ordered(self, pdis: Collection[Pdi], beyond: int) -> bool:
+        """Whether a challenge of one of these devices was ordered since the records' number was `beyond`."""
+        return await self._read(lambda connection: orders.is_ordered(connection, pdis, beyond))
 
     async def load_chains(self, chain_ids: Collection[ChainId]) -> dict[ChainId, tuple[bytes, ...]]:
         """Return the chains that are kept, DER certificates leaf first."""
@@ -173,6 +194,10 @@ class Store:
         unwritten = await asyncio.wrap_future(self._writer.commit(tuple(batch)))
         self._changed()
         return unwritten
+
+    async def keep_materials(self, files: Sequence[Material], now: datetime) -> None:
+        """Keep the files that verdicts are made with from now on, so that they can be made again."""
+        await self._write(lambda connection: keep_materials(connection, files, now), changes_devices=False)
 
     # What officers need.
 
@@ -232,6 +257,14 @@ class Store:
     async def get_device(self, pdi: Pdi) -> DeviceRecord | None:
         """Return the device, or None when it is neither deployed nor seen."""
         return await self._read(lambda connection: queries.get_device(connection, pdi))
+
+    async def newest_result(self, pdi: Pdi) -> StoredResult | None:
+        """Return the result of the last attestation that shows a device to be authentic, None before the first."""
+        return await self._read(lambda connection: results.newest_result(connection, pdi))
+
+    async def find_result(self, challenge: Challenge) -> StoredResult | None:
+        """Return the result of one attestation, None when there is none."""
+        return await self._read(lambda connection: results.find_result(connection, challenge))
 
     async def list_devices(self, chosen: DeviceFilter, *, after: Pdi | None = None, limit: int = 100) -> DevicePage:
         """Return up to `limit` matching devices behind `after`, in the order of PDIs."""

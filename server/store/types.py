@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from server.records.values import LicenseRecord, Selector
+from verifier.basis import Basis
 from verifier.continuity import DeviceState
 from verifier.errors import Reason
 from verifier.evidence.attestation import IssuedChallenge, UnverifiedAttestation
@@ -35,6 +36,8 @@ class AttestationRecord:
         new_chains: Chains to keep, DER certificates leaf first; those that are kept already are ignored.
         based_on: Last accepted states that the verdict compared with; a device that is missing had none.
         as_of: Number of the records that the verdict was made under (docs/protocol.md RC6); None: those that stand.
+        basis: What the verification was given besides the evidence.
+        result: Its EAR, a JWT (docs/protocol.md EA1); empty when it is rejected.
     """
 
     verdict: Verdict
@@ -46,6 +49,8 @@ class AttestationRecord:
     new_chains: Mapping[ChainId, Sequence[bytes]] = field(default_factory=dict)
     based_on: Mapping[Pdi, DeviceState] = field(default_factory=dict)
     as_of: int | None = None
+    basis: Basis = field(default_factory=Basis)
+    result: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from server.records.regions import region_from_json
 from server.store import watch
 from server.store.audits import load_distrust
 from server.store.clocks import short_sites
@@ -21,6 +20,7 @@ from server.store.watch_types import Able, EndingLicense, SiteKey, SweepOutcome,
 from server.times import micros
 from verifier.errors import Reason
 from verifier.license import Presence
+from verifier.place.region_json import region_from_json
 from verifier.place.regions import Region
 
 Turns = tuple[Turn, ...]

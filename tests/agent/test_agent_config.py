@@ -59,6 +59,15 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, change: str) -> None:
         load_config(path, {})
 
 
+def test_the_state_file_is_found_beside_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(f'state = "checkpoint"\n{FILE}', encoding="utf-8")
+    assert load_config(path, {}).state == tmp_path / "checkpoint"
+    assert load_config(path, {"state": Path("/elsewhere")}).state == Path("/elsewhere")
+    path.write_text(FILE, encoding="utf-8")
+    assert load_config(path, {}).state is None
+
+
 def test_problems_are_told_in_our_words(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
     path.write_text(FILE.replace('host_id = "rack-7"', "hostid = 1").replace('ca = "ca.pem"\n', ""), encoding="utf-8")

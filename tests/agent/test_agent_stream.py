@@ -18,6 +18,7 @@ from trigpoint.v1 import attestation_pb2
 from agent.backoff import Backoff
 from agent.claims import bound_nonce
 from agent.config import AgentConfig
+from agent.memory import Memory
 from agent.runner import Runner
 from agent.sources.base import Answered, Why
 from tests.agent.helpers import (
@@ -62,7 +63,13 @@ class Harness:
             }
         )
         self.runner = Runner(
-            self.config, source, Backoff(1.0, 8.0, random.Random(1)), log, on_up=self._up, sleep=self._sleep
+            self.config,
+            source,
+            Backoff(1.0, 8.0, random.Random(1)),
+            log,
+            Memory.open(self.config.state),
+            on_up=self._up,
+            sleep=self._sleep,
         )
 
     def events(self, name: str) -> list[dict[str, object]]:

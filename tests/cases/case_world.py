@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from server.records.regions import region_to_json
 from server.store import sqlite
 from server.store.case_door import CaseDoor
 from server.store.case_types import CaseEntryKind, CaseFilter, CaseRecord, CaseState
@@ -22,6 +21,7 @@ from server.times import MICROSECOND, micros
 from verifier.appraise import SEVERITY
 from verifier.errors import Reason
 from verifier.place.geodesy import Position
+from verifier.place.region_json import region_to_json
 from verifier.place.regions import SiteDisc
 from verifier.units import Pdi
 
@@ -156,11 +156,13 @@ class CaseWorld:
                 "licensee": licensee,
                 "issued_at": micros(at),
                 "received_at": micros(at),
-                "claims": b"",
-                "reports": b"",
+                "claims_sha256": bytes(32),
+                "reports_sha256": bytes(32),
                 "rejection": None,
                 "rejection_detail": "",
                 "report_rejections": "[]",
+                "transition": True,
+                "result": "",
             }
             connection.execute(insert(ATTESTATIONS), attestation)
             seen = set(
@@ -185,6 +187,7 @@ class CaseWorld:
                     "findings": "[]",
                     "fix": None,
                     "void_ranges": "[]",
+                    "basis": "{}",
                 }
                 for n in known
             ]

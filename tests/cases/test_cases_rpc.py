@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import grpc
 import pytest
@@ -10,6 +11,7 @@ from trigpoint.v1 import cases_pb2, cases_pb2_grpc, device_pb2, reason_pb2
 from server.rpc.access import DEV_ROLE_KEY, AccessInterceptor
 from server.rpc.cases import CaseServicer
 from server.rpc.status import StatusInterceptor
+from server.store.reads import ReadDoor, ReadFilter
 from server.telemetry import Telemetry
 from tests.cases.case_world import HOUR, MINUTE, START, CaseWorld
 from verifier.errors import Reason
@@ -23,10 +25,21 @@ async def _ignore() -> None:
     """Nobody watches this server's health."""
 
 
+class NoExports:
+    """Exports are tests/bundle_export's."""
+
+    async def pieces(
+        self, number: int, request: cases_pb2.ExportCaseRequest, now: datetime
+    ) -> AsyncIterator[cases_pb2.ExportCaseResponse]:
+        raise AssertionError(number, request, now)
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     world: CaseWorld
     stub: "cases_pb2_grpc.CaseServiceAsyncStub"
+    reads: ReadDoor
 
     async def names(self, filter_text: str = "", metadata: Metadata = HOME) -> list[str]:
         response = await self.stub.ListCases(cases_pb2.ListCasesRequest(filter=filter_text), metadata=metadata)
@@ -60,12 +73,14 @@ async def served(world: CaseWorld) -> AsyncIterator[Served]:
     await world.cases.take_findings(START + 12 * MINUTE)
     telemetry = Telemetry()
     server = grpc.aio.server(interceptors=[StatusInterceptor(telemetry, _ignore), AccessInterceptor(None, telemetry)])
-    cases_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(world.cases, lambda: START + HOUR), server)
+    reads = ReadDoor(world.read, world.write)
+    servicer = CaseServicer(world.cases, lambda: START + HOUR, NoExports(), reads=reads)
+    cases_pb2_grpc.add_CaseServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Served(world, cases_pb2_grpc.CaseServiceStub(channel))
+            yield Served(world, cases_pb2_grpc.CaseServiceStub(channel), reads)
     finally:
         await server.stop(None)
 
@@ -219,3 +234,17 @@ async def test_a_jurisdiction_sees_and_works_its_own(served: Served) -> None:
     # Nothing of what was refused was written.
     response = await served.stub.GetCase(cases_pb2.GetCaseRequest(name="cases/1"), metadata=GERMAN)
     assert len(response.story) == 3
+
+
+async def test_whoever_reads_a_story_or_findings_is_written_down(served: Served) -> None:
+    """docs/protocol.md K2: they tell where devices were; titles of cases do not."""
+    await served.names()
+    await served.stub.GetCase(cases_pb2.GetCaseRequest(name="cases/1"), metadata=HOME)
+    await served.stub.ListCaseDevices(cases_pb2.ListCaseDevicesRequest(name="cases/1", page_size=1), metadata=GERMAN)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await served.stub.GetCase(cases_pb2.GetCaseRequest(name="cases/2"), metadata=GERMAN)
+    page = await served.reads.list(ReadFilter())
+    assert [(read.by, read.call, read.subject, read.devices) for read in reversed(page.reads)] == [
+        ("officer/ann", "GetCase", "cases/1", 2),
+        ("officer/DE/dora", "ListCaseDevices", "cases/1", 1),
+    ]

@@ -130,6 +130,8 @@ class FakeServices(licensing_pb2_grpc.LicensingServiceServicer, landmark_pb2_grp
     import_response: licensing_pb2.ImportDeploymentsResponse = field(
         default_factory=licensing_pb2.ImportDeploymentsResponse
     )
+    result: licensing_pb2.GetResultResponse = field(default_factory=licensing_pb2.GetResultResponse)
+    result_requests: list[licensing_pb2.GetResultRequest] = field(default_factory=list)
     denial: tuple[grpc.StatusCode, str] | None = None
     watched: list[list[licensing_pb2.WatchDevicesResponse]] = field(default_factory=list)
     hold_watch: bool = False
@@ -167,6 +169,18 @@ class FakeServices(licensing_pb2_grpc.LicensingServiceServicer, landmark_pb2_grp
         if not found:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"{request.name} is neither deployed nor seen")
         return licensing_pb2.GetDeviceResponse(device=found[0])
+
+    async def GetResult(
+        self, request: licensing_pb2.GetResultRequest, context: Context
+    ) -> licensing_pb2.GetResultResponse:
+        await self._deny(context)
+        self.result_requests.append(request)
+        return self.result
+
+    async def ChallengeDevices(
+        self, request: licensing_pb2.ChallengeDevicesRequest, context: Context
+    ) -> licensing_pb2.ChallengeDevicesResponse:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this takes a second person, so a real server")
 
     async def WatchDevices(
         self, request: licensing_pb2.WatchDevicesRequest, context: Context

@@ -17,7 +17,16 @@ from tests.console.real_desk import LICENSE, ONE, TWO, real_desk
 from tests.verifier.helpers_evidence import NONCE, Host
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/officers.md", "docs/import.md", "docs/planning.md", "docs/landmarks.md", "docs/agents.md")
+PAGES = (
+    "README.md",
+    "docs/officers.md",
+    "docs/import.md",
+    "docs/planning.md",
+    "docs/landmarks.md",
+    "docs/agents.md",
+    "docs/journal.md",
+    "docs/bundle.md",
+)
 _BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

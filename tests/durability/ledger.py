@@ -36,7 +36,10 @@ def check_store(store: Path, account: Account) -> frozenset[bytes]:
     with reading(store) as connection:
         assert [row[0] for row in connection.execute("PRAGMA integrity_check")] == ["ok"]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-        stored = {row["challenge"]: row for row in connection.execute("SELECT * FROM attestations")}
+        stored = {
+            row["challenge"]: row
+            for row in connection.execute("SELECT * FROM attestations JOIN evidence USING (challenge)")
+        }
         verdicts: dict[bytes, dict[bytes, sqlite3.Row]] = {challenge: {} for challenge in stored}
         for row in connection.execute("SELECT * FROM device_verdicts"):
             assert row["pdi"] not in verdicts[row["challenge"]], "a device has two verdicts of one attestation"

@@ -31,6 +31,13 @@ roots = ["vendor/root.pem"]
 reference_values = ["vendor/reference-values.json"]
 [tickets]
 key = "pki/ticket.key"
+[journal]
+origin = "trigpoint.test/journal"
+key = "pki/journal.key"
+anchor = "{node}.anchor"
+seal_interval_s = 0.1
+[results]
+keys = ["pki/result.key"]
 [place]
 audited_within_h = 0
 record_standing_days = 0

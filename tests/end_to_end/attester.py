@@ -11,6 +11,7 @@ import structlog
 from trigpoint.v1 import attestation_pb2, attestation_pb2_grpc, device_pb2, reason_pb2
 
 from agent.collect import Collector
+from agent.memory import Memory
 from agent.sources.base import Source
 from agent.sources.emulator import EmulatorSource
 from agent.stream import HostStream
@@ -116,6 +117,7 @@ async def attesting(
             host,
             await gatherer.roster(),
             log,
+            Memory.open(None),
             on_up=lambda: None,
             on_verdict=lambda: None,
             device_poll_s=0.2,

@@ -26,7 +26,7 @@ SMALL = World(
         # One card, which will be copied.
         ServerSpec("D", "Dallas", Spot(32.80, -96.90), 1, "TEST-0004", "site", radius_km=1000, switches=0),
     ),
-    cadence_s=3600,
+    cadence_s=2,  # devices are asked no oftener than every half of it (docs/protocol.md K3)
     grace_s=3600,
     interval_s=1,
 )

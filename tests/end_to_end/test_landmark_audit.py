@@ -44,6 +44,15 @@ reference_values = ["vendor/reference-values.json"]
 [tickets]
 key = "pki/ticket.key"
 
+[journal]
+origin = "trigpoint.example/journal"
+key = "pki/journal.key"
+anchor = "journal.anchor"
+seal_interval_s = 0.2
+
+[results]
+keys = ["pki/result.key"]
+
 [audit]
 interval_h = 0.002
 batch = 2

@@ -5,6 +5,7 @@ would stop a fuzzer at the gate, so the doors behind a signature sign the bytes 
 Each door names good inputs to begin from. `python -m tests.fuzz DOOR` runs one.
 """
 
+import base64
 import functools
 import io
 import json
@@ -16,9 +17,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from nacl.signing import VerifyKey
+from rich.console import Console
 
+from agent.memory import read_note
+from console.bundle_render import render
+from console.offline_bundle.as_json import to_json
+from console.offline_bundle.check import Trust, check_bundle
+from console.offline_bundle.reading import read_bundle
+from console.offline_bundle.refusal import BundleRefusedError
 from firmware_stubs import datagrams as device_datagrams
 from firmware_stubs import framing
 from firmware_stubs.firmware import reference_values
@@ -30,6 +39,7 @@ from landmark.statements import verify_ticket
 from server.records.names_alike import NameIndex
 from server.rpc.screening_file import MAX_LISTED_ERRORS, list_entries, read_list
 from tests.conformance.vectors import AUTHENTIC, load
+from tests.fuzz import basis_samples, bundle_samples, result_samples
 from tests.screening.list_file import ROWS, file_of
 from tests.vectors.builder import (
     GPU,
@@ -50,8 +60,10 @@ from tests.vectors.builder import (
 from tests.verifier.helpers_evidence import borders
 from tests.verifier.helpers_place import landmark as landmark_record
 from verifier import cbor, cose
+from verifier.basis import read_basis
 from verifier.cbor import NotDeterministicError
 from verifier.errors import (
+    BasisError,
     ChainConstraintViolatedError,
     ChainMalformedError,
     ChainSignatureInvalidError,
@@ -70,6 +82,10 @@ from verifier.evidence.claims import parse_claims
 from verifier.evidence.dice import parse_composite_device_id, parse_tcb_info
 from verifier.evidence.measurements import ReferenceValues
 from verifier.evidence.spdm import parse_report, verify_report
+from verifier.journal import merkle
+from verifier.journal.checkpoints import Checkpoint
+from verifier.journal.notes import Note, NoteError, NoteKey, NoteSignature, cosign, parse_lines, sign
+from verifier.jws import JwsError, KeySet, decode_base64url, read_object, verify_jws
 from verifier.place.borders import parse_borders
 from verifier.place.geodesy import Position
 from verifier.place.groups import parse_groups
@@ -77,7 +93,10 @@ from verifier.place.landmarks import LandmarkRegistry
 from verifier.place.ranging import verify_receipt
 from verifier.place.record import verify_record
 from verifier.place.regions import AnyOf, Atlas, Polygon, polygon_of
+from verifier.result import Tier, tier_of, worst_of
+from verifier.result_reading import parse_result
 from verifier.units import Challenge
+from witness.request import parse_submission
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 CHALLENGE = Challenge(Session().challenge)
@@ -238,6 +257,18 @@ def fuzz_atlas(data: bytes) -> None:
         assert Atlas.parse(data, "fuzzed").country_codes
 
 
+def fuzz_read_basis(data: bytes) -> None:
+    """verifier.basis.read_basis: whatever is taken is a value that a verifier takes."""
+    common, _, device = data.partition(b"\n")
+    with suppress(BasisError):
+        devices = {basis_samples.DEVICE: device.decode(errors="replace")}
+        given = read_basis(common.decode(errors="replace"), devices, basis_samples.FILES)
+        hash(given.setting)
+        inputs = given.inputs({})
+        assert all(0 <= landmark.uncertainty_km < 1000 for landmark in inputs.landmarks.by_key.values())
+        assert {*inputs.deployments, *inputs.last} <= {basis_samples.DEVICE}
+
+
 def fuzz_parse_borders(data: bytes) -> None:
     """verifier.place.borders.parse_borders: every country has a shape, and every point is on Earth."""
     with suppress(UsageError):
@@ -281,6 +312,100 @@ def fuzz_trust_roots(data: bytes) -> None:
     """verifier.evidence.chain.TrustRoots.parse."""
     with suppress(UsageError):
         assert TrustRoots.parse([data]).certificates
+
+
+def fuzz_note(data: bytes) -> None:
+    """verifier.journal.notes.Note.parse: what it takes is written alike, and is signed only if it is the sample."""
+    with suppress(NoteError):
+        note = Note.parse(data)
+        assert bytes(note) == data
+        assert note.signed_by(_JOURNAL_KEY) <= (note.text == _CHECKPOINT.text)
+        assert note.cosigned_by(_WITNESS_KEY) in ({None, UNIX_S} if note.text == _CHECKPOINT.text else {None})
+
+
+def fuzz_signature_lines(data: bytes) -> None:
+    """verifier.journal.notes.parse_lines, as a witness answers: what it takes is written alike."""
+    with suppress(NoteError):
+        assert "".join(line.line for line in parse_lines(data)).encode() == data
+
+
+def fuzz_checkpoint(data: bytes) -> None:
+    """verifier.journal.checkpoints.Checkpoint.parse: what it takes is written alike."""
+    with suppress(NoteError, UnicodeDecodeError):
+        assert Checkpoint.parse(data.decode()).text.encode() == data
+
+
+def fuzz_vkey(data: bytes) -> None:
+    """verifier.journal.notes.NoteKey.parse: what it takes is written alike."""
+    with suppress(NoteError, UnicodeDecodeError):
+        assert NoteKey.parse(data.decode()).vkey.encode() == data
+
+
+def fuzz_consistency(data: bytes) -> None:
+    """verifier.journal.merkle.verify_consistency: sizes, roots and path from bytes; no proof rewrites the past."""
+    old, new, rest = int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big"), data[16:]
+    hashes = [rest[at : at + merkle.HASH_BYTES] for at in range(0, len(rest), merkle.HASH_BYTES)]
+    if len(hashes) < 2:
+        return
+    old_root, new_root, *path = hashes
+    if merkle.verify_consistency(old, new, old_root, new_root, path) and (old, new) == (_OLD, _NEW):
+        assert new_root != _TREE_ROOTS[1] or old_root == _TREE_ROOTS[0]
+
+
+def fuzz_inclusion(data: bytes) -> None:
+    """verifier.journal.merkle.verify_inclusion: index, leaf and path from bytes; no leaf but the one is proven."""
+    index, rest = int.from_bytes(data[:8], "big"), data[8:]
+    leaf, *path = [rest[at : at + merkle.HASH_BYTES] for at in range(0, max(len(rest), 1), merkle.HASH_BYTES)]
+    if merkle.verify_inclusion(leaf, index, _NEW, path, _TREE_ROOTS[1]):
+        assert leaf == _TREE[index]
+
+
+def fuzz_result(data: bytes) -> None:
+    """verifier.result_reading.parse_result: no status that it takes is better than its vector."""
+    with suppress(UsageError):
+        for appraisal in parse_result(read_object(data)).submods.values():
+            made = [tier for tier in map(tier_of, appraisal.vector.values()) if tier is not Tier.NONE]
+            assert worst_of([appraisal.status, *made]) is appraisal.status
+
+
+def fuzz_token(data: bytes) -> None:
+    """verifier.jws.verify_jws: nothing holds but what the key signed, in its one spelling."""
+    try:
+        verify_jws(data.decode("latin-1"), KeySet.parse(result_samples.key_sets()[0]))
+    except JwsError:
+        return
+    parts = [decode_base64url(part) for part in data.decode("ascii").split(".")]
+    assert b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts) == data
+
+
+def fuzz_key_set(data: bytes) -> None:
+    """verifier.jws.KeySet.parse: every key is called by its thumbprint."""
+    with suppress(JwsError):
+        assert all(len(decode_base64url(name)) == 32 for name in KeySet.parse(data).keys)
+
+
+# console/
+
+
+def fuzz_bundle(data: bytes) -> None:
+    """console.offline_bundle.reading.read_bundle before its header's signature: it takes what was signed alone."""
+    with suppress(BundleRefusedError):
+        read_bundle(data, bundle_samples.KEY)
+        assert data in bundle_samples.files()
+
+
+def fuzz_bundle_body(data: bytes) -> None:
+    """console.offline_bundle.check behind its header: whatever a journal's owner writes is an outcome that can be told.
+
+    The proofs hold for what was journaled alone.
+    """
+    outcome = check_bundle(bundle_samples.file_of(data), Trust(bundle_samples.KEY, frozenset()))
+    told = to_json(outcome)
+    assert json.dumps(told)
+    render(told, Console(file=io.StringIO()))
+    if not outcome.refused:
+        good = json.loads(bundle_samples.bodies()[0])
+        assert {**json.loads(data), "exported": None, "left_out": None} == {**good, "exported": None, "left_out": None}
 
 
 # server/
@@ -342,6 +467,25 @@ def fuzz_frame(data: bytes) -> None:
         assert all(isinstance(key, str) for key in framing.decode(data))
 
 
+def fuzz_witness_request(data: bytes) -> None:
+    """witness.request.parse_submission: what it takes is written alike."""
+    with suppress(NoteError):
+        taken = parse_submission(data)
+        lines = [f"old {taken.old}", *(base64.b64encode(step).decode() for step in taken.proof), "", ""]
+        assert "\n".join(lines).encode() + bytes(taken.note) == data
+        assert taken.checkpoint.text == taken.note.text
+
+
+def fuzz_agent_memory(data: bytes) -> None:
+    """agent.memory.read_note: what the agent takes for a checkpoint has the size that a strict reader sees."""
+    with suppress(UnicodeDecodeError):
+        found = read_note(data.decode())
+        with suppress(NoteError):
+            checkpoint = Checkpoint.parse(Note.parse(data).text)
+            if checkpoint.origin.isprintable() and len(checkpoint.origin) <= 255:
+                assert found == (checkpoint.origin, checkpoint.size)
+
+
 def fuzz_frame_reader(data: bytes) -> None:
     """firmware_stubs.framing.FrameReader: any portions give the same messages."""
     assert _messages([data]) == _messages([data[n : n + 1] for n in range(len(data))])
@@ -373,6 +517,39 @@ def split_chain(data: bytes) -> list[bytes]:
 
 
 # Good inputs to begin from.
+
+
+_JOURNAL_SECRET, _WITNESS_SECRET = (Ed25519PrivateKey.from_private_bytes(fill(kind)) for kind in ("log", "witness"))
+_JOURNAL_KEY = NoteKey.of("log.example", _JOURNAL_SECRET)
+_WITNESS_KEY = NoteKey.of("witness.example", _WITNESS_SECRET, cosigns=True)
+_OLD, _NEW = 5, 13
+_TREE = [merkle.leaf_hash(bytes([n])) for n in range(_NEW)]
+_TREE_ROOTS = merkle.root_of(_TREE[:_OLD]), merkle.root_of(_TREE)
+_CHECKPOINT = Checkpoint(_JOURNAL_KEY.name, _NEW, _TREE_ROOTS[1])
+
+
+def _witness_requests() -> list[bytes]:
+    proof = b"".join(base64.b64encode(fill(f"step {n}")) + b"\n" for n in range(3))
+    return [head + b"\n" + note for head in (b"old 0\n", b"old 7\n" + proof) for note in _notes()]
+
+
+def _notes() -> list[bytes]:
+    note = sign(_CHECKPOINT.text, _JOURNAL_KEY.name, _JOURNAL_SECRET)
+    return [bytes(note), bytes(note.plus([_cosignature()]))]
+
+
+def _cosignature() -> NoteSignature:
+    return cosign(_CHECKPOINT.text, _WITNESS_KEY.name, _WITNESS_SECRET, UNIX_S)
+
+
+def _consistency() -> bytes:
+    path = merkle.prove_consistency(_OLD, _NEW, merkle.nodes_of(_TREE))
+    return _OLD.to_bytes(8, "big") + _NEW.to_bytes(8, "big") + b"".join((*_TREE_ROOTS, *path))
+
+
+def _inclusions() -> list[bytes]:
+    nodes = merkle.nodes_of(_TREE)
+    return [n.to_bytes(8, "big") + b"".join((_TREE[n], *merkle.prove_inclusion(n, _NEW, nodes))) for n in (0, 7, 12)]
 
 
 def _good(kind: str, member: str) -> list[bytes]:
@@ -472,10 +649,22 @@ DOORS: Final = {
         Door(fuzz_record_payload, lambda: [_record_payload()]),
         Door(fuzz_reference_values, lambda: [_small_references()]),
         Door(fuzz_atlas, lambda: [borders()]),
+        Door(fuzz_read_basis, lambda: basis_samples.bases(_good("claims", "claims")[0])),
         Door(fuzz_parse_borders, lambda: [borders()]),
         Door(fuzz_parse_groups, lambda: [_COUNTRY_GROUPS]),
         Door(fuzz_polygon, lambda: [_AREA, _AREAS]),
         Door(fuzz_trust_roots, _pems),
+        Door(fuzz_note, _notes),
+        Door(fuzz_signature_lines, lambda: [_cosignature().line.encode() * n for n in (1, 2)]),
+        Door(fuzz_checkpoint, lambda: [_CHECKPOINT.text.encode()]),
+        Door(fuzz_vkey, lambda: [key.vkey.encode() for key in (_JOURNAL_KEY, _WITNESS_KEY)]),
+        Door(fuzz_consistency, lambda: [_consistency()]),
+        Door(fuzz_inclusion, _inclusions),
+        Door(fuzz_result, result_samples.results),
+        Door(fuzz_token, result_samples.tokens),
+        Door(fuzz_key_set, result_samples.key_sets),
+        Door(fuzz_bundle, bundle_samples.files),
+        Door(fuzz_bundle_body, bundle_samples.bodies),
         Door(fuzz_screening_list, _screening_lists),
         Door(fuzz_landmark_datagram, _datagrams),
         Door(fuzz_landmark_decode, lambda: [_ticket_payload()]),
@@ -484,6 +673,8 @@ DOORS: Final = {
         Door(fuzz_device_datagram, _datagrams),
         Door(fuzz_frame, lambda: [frame[framing.LENGTH_BYTES :] for frame in _frames()]),
         Door(fuzz_frame_reader, lambda: [*_frames(), b"".join(_frames())]),
+        Door(fuzz_witness_request, _witness_requests),
+        Door(fuzz_agent_memory, _notes),
     )
 }
 

@@ -271,6 +271,8 @@ def test_repeated_reports_cost_one_check_each(verifier: Verifier, host: Host, ch
 BOUNDS_OF_SIGNED_VALUES = {
     "MIN_ACCEPTED_ROUNDS": "a rule on a value that a landmark signed (R5)",
     "MAX_ROUNDS": "a rule on a value that a landmark signed (R3)",
+    "MAX_RESULT_BYTES": "of what a server signed; tests/verifier/test_verifier_jws.py",
+    "MAX_JWKS_BYTES": "of what a server published; tests/verifier/test_verifier_jws.py",
     "MAX_CACHED_CHAINS": "bounds memory; tests/verifier/test_evidence_chain.py",
     "MAX_REFUSED_CHAINS": "bounds memory; tests/verifier/test_evidence_chain.py",
 }

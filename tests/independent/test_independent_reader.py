@@ -557,7 +557,7 @@ def test_labels_are_prefix_free() -> None:
         (Path(__file__).parents[2] / "docs/protocol.md").read_text().split("| label | used for |")[1].split("\n\n")[0]
     )
     labels = sorted(line.split("`")[1] for line in page.splitlines() if "`" in line)
-    assert len(labels) == 11
+    assert len(labels) == 13
     assert all(label.endswith(r"\0") for label in labels)  # C1
     assert not any(longer.startswith(shorter) for shorter, longer in pairwise(labels))
 

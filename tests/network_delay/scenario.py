@@ -25,7 +25,7 @@ WORLD = World(
         LandmarkSpec("rough", "Rhine Clockworks", "US", _DALLAS),
     ),
     servers=(ServerSpec("A", "Dallas", _DALLAS, 1, "TEST-0001", "site", radius_km=1000, switches=0),),
-    cadence_s=3600,
+    cadence_s=2,  # devices are asked no oftener than every half of it (docs/protocol.md K3)
     grace_s=3600,
     interval_s=1,
 )

@@ -35,7 +35,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["trigpoint", "trigpoint-agent", "trigpoint-emulator", "trigpoint-landmark", "trigpoint-server"]
+    "command",
+    [
+        "trigpoint",
+        "trigpoint-agent",
+        "trigpoint-emulator",
+        "trigpoint-landmark",
+        "trigpoint-server",
+        "trigpoint-witness",
+    ],
 )
 def test_commands_load(command: str) -> None:
     (found,) = entry_points(group="console_scripts", name=command)
@@ -48,7 +56,7 @@ def test_rules_that_code_cites_exist() -> None:
     rules = set(re.findall(r"\*\*([A-Z]{1,2}\d+)\*\*", page))
     cited = {
         (rule, path.name)
-        for room in ("verifier", "server", "landmark", "firmware_stubs", "agent")
+        for room in ("verifier", "server", "landmark", "firmware_stubs", "agent", "witness", "console")
         for path in (ROOT / room).rglob("*.py")
         for line in path.read_text().splitlines()
         if "docs/protocol.md" in line
@@ -64,7 +72,7 @@ def test_every_rule_is_cited_by_code() -> None:
     rules = set(re.findall(r"^\*\*([A-Z]{1,2}\d+)\*\*", page, re.MULTILINE))
     code = "\n".join(
         path.read_text()
-        for room in ("verifier", "server", "landmark", "firmware_stubs", "agent")
+        for room in ("verifier", "server", "landmark", "firmware_stubs", "agent", "witness", "console")
         for path in (ROOT / room).rglob("*.py")
     )
     cited = set(re.findall(r"\b([A-Z]{1,2}\d+)\b", code))

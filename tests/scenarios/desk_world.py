@@ -8,16 +8,17 @@ import base64
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from trigpoint.v1 import device_pb2, licensing_pb2, licensing_pb2_grpc, reason_pb2
 
-from demo.processes import Processes
+from demo.processes import Child, Processes, run
 from demo.stage import Stage
 from demo.world import LICENSEE, LandmarkSpec, ServerSpec, Spot, World
 from firmware_stubs.board import move_device
@@ -26,10 +27,13 @@ from firmware_stubs.client import BoardClient
 from server import pki
 from server.spiffe import Peer, Role
 from tests.people import People, issue_certificates
+from verifier.journal.notes import NoteKey, NoteSignature, parse_lines
 
 WAIT_S = 30.0
+JOURNAL = "trigpoint.example/journal"
+WITNESSES = ("witness.example", "other-witness.example")
 LONE_STAR, HOME = "Lone Star Timing", Spot(32.80, -96.90)
-CADENCE_S, GRACE_S = 5, 3
+CADENCE_S, GRACE_S = 2, 6
 
 WORLD = World(
     landmarks=(
@@ -67,6 +71,17 @@ reference_values = ["vendor/reference-values.json"]
 
 [tickets]
 key = "pki/ticket.key"
+
+[journal]
+origin = "trigpoint.example/journal"
+key = "pki/journal.key"
+anchor = "journal.anchor"
+seal_interval_s = 0.2
+
+witnesses = [{witnesses}]
+
+[results]
+keys = ["pki/result.key"]
 
 # Landmarks that nobody has audited yet count here.
 [place]
@@ -129,11 +144,31 @@ class Desk(People):
                 self._changed.set()
 
 
+@dataclass(frozen=True, slots=True)
+class StageWitness:
+    """A witness that runs: where, and its key."""
+
+    url: str
+    key: NoteKey
+
+    async def submit(self, old: int, proof: Sequence[bytes], note: bytes) -> tuple[int, tuple[NoteSignature, ...]]:
+        """Ask for a cosignature; return the status and the signatures."""
+        lines = "".join(f"{base64.b64encode(each).decode()}\n" for each in proof)
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"{self.url}/add-checkpoint", content=f"old {old}\n{lines}\n".encode() + note)
+        return answer.status_code, parse_lines(answer.content) if answer.is_success else ()
+
+
 class DeskStage(Stage):
     """A stage with a server that looks often, and with everybody's certificates.
 
     Keys are made in this process: every start of a command costs seconds.
     """
+
+    def __init__(self, folder: Path, processes: Processes, world: World) -> None:
+        super().__init__(folder, processes, world)
+        self.witnesses: list[StageWitness] = []
+        self._server: Child | None = None
 
     async def make_vendor_and_keys(self) -> None:
         """Make the vendor, the server's CA and ticket key, and a certificate for each person and agent."""
@@ -147,10 +182,41 @@ class DeskStage(Stage):
 
     async def start_server(self) -> None:
         """Start it."""
+        await self._start_witnesses()
+        witnesses = ", ".join(f'{{ url = "{each.url}", key = "{each.key.vkey}" }}' for each in self.witnesses)
+        (self.folder / "server.toml").write_text(_SERVER_TOML.replace("{witnesses}", witnesses))
+        self._server = await self.start_again()
+        self.address = self._server.ready["address"]
+
+    async def start_again(self) -> Child:
+        """Start the server as it is configured, on a port of its own."""
         config = self.folder / "server.toml"
-        config.write_text(_SERVER_TOML)
-        child = await self.processes.start("server", "trigpoint-server", "serve", "--config", config)
-        self.address = child.ready["address"]
+        return await self.processes.start("server", "trigpoint-server", "serve", "--config", config)
+
+    async def stop_server(self) -> None:
+        """Stop it."""
+        assert self._server is not None
+        await self._server.stop()
+
+    @property
+    def store_path(self) -> Path:
+        """The server's store."""
+        return self.folder / "trigpoint.db"
+
+    @property
+    def journal_vkey(self) -> str:
+        """The journal's public key."""
+        return NoteKey.of(JOURNAL, pki.load_ed25519_key(self.folder / "pki" / "journal.key")).vkey
+
+    async def _start_witnesses(self) -> None:
+        for name in WITNESSES:
+            folder = self.folder / name
+            vkey = (await run("trigpoint-witness", "init", folder, "--name", name)).strip()
+            config = folder / "witness.toml"
+            text = config.read_text().replace("127.0.0.1:7460", "127.0.0.1:0")
+            config.write_text(f'{text}\n[[logs]]\norigin = "{JOURNAL}"\nkeys = ["{self.journal_vkey}"]\n')
+            child = await self.processes.start(name, "trigpoint-witness", "serve", "--config", config)
+            self.witnesses.append(StageWitness(f"http://{child.ready['address']}", NoteKey.parse(vkey)))
 
     def pull(self, source: str, target: str) -> None:
         """Put a GPU into another slot, as `a/gpu-1`; its boards are off."""

@@ -15,15 +15,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from firmware_stubs.ca import DeviceCA
 from server.desk.able import AbleDomains
 from server.desk.casework import Casework
 from server.desk.sweep import Sweep
-from server.intake.challenges import draw_challenge
+from server.intake.challenges import NO_CHECKPOINT, draw_challenge
 from server.intake.fleet import Fleet
 from server.intake.pipeline import Pipeline, Reporter, Submission
+from server.intake.results import ResultSigner
 from server.records.values import ByPdi, LicenseRecord
 from server.store import LandmarkRecord, Store
 from server.store.case_types import CaseFilter, CaseNews
@@ -48,6 +50,7 @@ from verifier.license import LicenseState
 from verifier.place.audit import PairRange
 from verifier.place.policy import PlacePolicy
 from verifier.place.regions import Atlas, Countries
+from verifier.setting import Setting
 from verifier.units import Challenge, CountryCode, Nanoseconds, Pdi
 from verifier.verdict import Verdict
 from verifier.verifier import Verifier
@@ -133,7 +136,7 @@ class MemoryFleet:
     def forget_firmware(self, name: str) -> None:
         """Go on without the reference values of one firmware."""
         references = ReferenceValues.parse([json.dumps(references_document(without=name)).encode()])
-        self.pipeline = Pipeline(self.store, self.records, _verifier(self.ca, references), Telemetry(), 1 << 30)
+        self.pipeline = _pipeline(self.store, self.records, _verifier(self.ca, references), Telemetry())
 
     def add_board(self, name: str, *, gpus: int = 2, switches: int = 1, agent: str = "") -> FleetBoard:
         """Manufacture a board. Nothing is on record of it."""
@@ -155,7 +158,7 @@ class MemoryFleet:
     async def attest(self, board: FleetBoard, **bent: Any) -> Verdict:
         """Have one host answer one challenge, and return the durable verdict; `bent` as in `Host.attest`."""
         snapshot = await self.records.current()
-        drawn = draw_challenge(board.host_id, self.clock.now)
+        drawn = draw_challenge(board.host_id, self.clock.now, NO_CHECKPOINT)
         challenge = drawn.issued.challenge
         ranged: dict[int, list[Ranged]] = {}
         if board.ranges:
@@ -172,8 +175,8 @@ class MemoryFleet:
         submission = Submission(evidence, (drawn, snapshot), frozenset())
         reporter = Reporter(board.agent, board.licensee)
         sent = [tuple(chain) for chain in chains.values()]
-        verdicts, _ = await self.pipeline.process([submission], sent, reporter, self.clock.now)
-        return verdicts[0]
+        answers, _ = await self.pipeline.process([submission], sent, reporter, self.clock.now)
+        return answers[0].verdict
 
     async def round(self, *but: FleetBoard) -> None:
         """Have every board attest, but these."""
@@ -236,7 +239,7 @@ async def memory_fleet(folder: Path) -> AsyncIterator[MemoryFleet]:
         references = ReferenceValues.parse([json.dumps(references_document()).encode()])
         verifier = _verifier(ca, references)
         telemetry = Telemetry()
-        pipeline = Pipeline(store, fleet, verifier, telemetry, 1 << 30)
+        pipeline = _pipeline(store, fleet, verifier, telemetry)
         casework = Casework(store.cases, clock, telemetry)
         able = AbleDomains(store.watch, POLICY)
         # Marks are as far apart as the steps of this clock.
@@ -244,6 +247,11 @@ async def memory_fleet(folder: Path) -> AsyncIterator[MemoryFleet]:
         yield MemoryFleet(folder, store, clock, ca, pillars, pipeline, fleet, sweep, casework)
     finally:
         await store.close()
+
+
+def _pipeline(store: Store, fleet: Fleet, verifier: Verifier, telemetry: Telemetry) -> Pipeline:
+    signer = ResultSigner([ec.generate_private_key(ec.SECP256R1())], issuer="", developer="Trigpoint")
+    return Pipeline(store, fleet, verifier, Setting.of(POLICY, ()), signer, telemetry, 1 << 30)
 
 
 def _verifier(ca: DeviceCA, references: ReferenceValues) -> Verifier:

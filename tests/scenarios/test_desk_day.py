@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
 from trigpoint.v1 import (
@@ -24,6 +25,13 @@ from trigpoint.v1 import (
 
 from demo.world import LICENSEE, SHENZHEN
 from firmware_stubs.client import BoardClient
+from tests.scenarios.desk_proof import (
+    audit_the_journal,
+    come_back_from_an_old_copy,
+    export_and_verify,
+    hear_the_accused,
+    split_the_view,
+)
 from tests.scenarios.desk_world import CADENCE_S, GRACE_S, HOME, Desk, desk_in, evidence_of, reasons
 from tests.server.helpers import error_info, failure
 
@@ -51,6 +59,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         yield built
 
 
+@pytest.mark.timeout(400)
 async def test_one_day_at_the_desk(desk: Desk) -> None:
     await register_landmarks(desk)
     await draft_a_license(desk)
@@ -64,9 +73,13 @@ async def test_one_day_at_the_desk(desk: Desk) -> None:
     await move_a_gpu_to_another_board(desk)
     case = await carry_a_board_abroad(desk)
     await work_the_case(desk, case)
+    await export_and_verify(desk, case)
     await tell_who_did_what(desk, drafted)
     await export_and_import(desk)
     await look_at_everything(desk)
+    await audit_the_journal(desk)
+    await come_back_from_an_old_copy(desk)
+    await split_the_view(desk)
     assert desk.too_wide() == []
 
 
@@ -290,6 +303,7 @@ async def work_the_case(desk: Desk, number: str) -> None:
     await desk.stage.move("A", HOME)
     await desk.until_told(lambda: case_of(desk, number), lambda told: told["case"]["quiet_since"] is not None)
     await desk.until(lambda devices: is_compliant(devices[gpus(desk, "A")[0]]))
+    await hear_the_accused(desk, number)
     resolved = await desk.does("ann", "case", "resolve", number, "--reason", "carried off by mistake, and back")
     assert "RESOLVED" in resolved
     told = await case_of(desk, number)

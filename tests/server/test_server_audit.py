@@ -130,13 +130,13 @@ async def test_a_record_that_is_not_valid_now_is_not_judged(store: Store, desk: 
 class Counting(Store):
     """A store that counts how often all of the audit's inputs are read."""
 
-    reads = 0
+    looked = 0
     fails = False
 
     async def load_audit_inputs(self, page: LandmarkPage | None = None) -> AuditInputs:
         if self.fails:
             raise StoreUnavailableError("the disk is gone, says the test")
-        self.reads += 1
+        self.looked += 1
         return await super().load_audit_inputs(page)
 
 
@@ -158,9 +158,9 @@ async def test_it_looks_when_something_came_or_an_hour_went_by(
             await counting.record_ranges([proven("sg-1", "sg-2", 1.0)])
         if step == "an hour":
             clock.now += LOOK_AGAIN
-        before = counting.reads
+        before = counting.looked
         await desk.run_once()
-        looks.append(counting.reads - before)
+        looks.append(counting.looked - before)
     assert looks == [1, 0, 1, 0, 1, 0]
     clock.now += SECOND
     await desk.run_once()

@@ -1,7 +1,9 @@
 """Evidence of an emulated device, as far as it does not need landmarks: chains by id, records, what a host may hide."""
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from server.spiffe import Peer, Role
 from tests.server import helpers
 from tests.server.helpers import attest, read
 from tests.two_people import deploy
+from verifier.basis import read_basis
 from verifier.evidence.chain import chain_id
 from verifier.units import Pdi
 
@@ -143,3 +146,29 @@ async def test_an_agent_of_another_licensee_is_told_apart(server: helpers.Runnin
         challenge = await challenge_for(stream, device)
         batch = await answer(stream, device, challenge.challenge, [device.chain_der()])
     assert reason_pb2.REASON_FOREIGN_REPORT in reasons(batch)
+
+
+async def test_its_verdict_is_made_again_with_what_the_store_keeps(
+    server: helpers.Running, channel: grpc.aio.Channel, device: Device
+) -> None:
+    """The files that the configuration names are in the store from the start, and each basis names them."""
+    await deploy(server.store, [helpers.deployment(Pdi(device.pdi))], datetime.now(UTC))
+    stream = attest(channel)
+    challenge = await challenge_for(stream, device)
+    batch = await answer(stream, device, challenge.challenge, [device.chain_der()])
+    assert batch.verdicts[0].result.count(".") == 2
+    with closing(sqlite3.connect(server.app.config.store.path)) as store:
+        files = dict(store.execute("SELECT sha256, data FROM materials"))
+        result, common = store.execute(
+            "SELECT result, basis FROM attestations JOIN evidence USING (challenge)"
+        ).fetchone()
+        bases = {Pdi(pdi): basis for pdi, basis in store.execute("SELECT pdi, basis FROM device_verdicts")}
+    assert result == batch.verdicts[0].result
+    given = read_basis(common, bases, files)
+    assert given.setting == server.app.materials.setting
+    assert given.records == await server.store.records_number()
+    (record,) = server.store.committed
+    again = given.setting.verifier(files).verify(
+        record.attestation, given.inputs({chain_id(device.chain_der()): device.chain_der()})
+    )
+    assert again == record.verdict

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import geodata
-from server.intake.challenges import draw_challenge
+from server.intake.challenges import NO_CHECKPOINT, draw_challenge
 from server.intake.ranging_plan import (
     LAST_STEP_AFTER,
     ListedDevice,
@@ -124,7 +124,7 @@ def plan_of(policy: PlacePolicy, rangers: int, budget: int = 16) -> tuple[Rangin
     records = [landmark_record(number) for number in range(1, 21)]
     registry = LandmarkRegistry.build(record.landmark for record in records)
     endpoints = {record.landmark.key_id: record.endpoints for record in records}
-    issued = draw_challenge("host", NOW).issued
+    issued = draw_challenge("host", NOW, NO_CHECKPOINT).issued
     return RangingPlan(settings, issued, registry, endpoints, [deployment(pdi(n)) for n in range(rangers)]), fixer
 
 

@@ -8,7 +8,7 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from server.intake.challenges import ChallengeBook, draw_challenge
+from server.intake.challenges import NO_CHECKPOINT, ChallengeBook, draw_challenge
 from server.intake.tickets import TicketOffice
 from verifier.evidence.attestation import derive_challenge
 from verifier.units import Challenge, LandmarkKeyId
@@ -20,7 +20,7 @@ LANDMARK = LandmarkKeyId(hashlib.sha256(b"landmark").digest())
 def test_a_ticket_is_as_the_protocol_says() -> None:
     key = Ed25519PrivateKey.generate()
     office = TicketOffice(key)
-    issued = draw_challenge("host", NOW).issued
+    issued = draw_challenge("host", NOW, NO_CHECKPOINT).issued
     ticket = office.issue(issued, LANDMARK)
 
     tagged = cbor2.loads(ticket)
@@ -47,20 +47,20 @@ def test_a_ticket_is_as_the_protocol_says() -> None:
 
 def test_two_tickets_are_never_the_same() -> None:
     office = TicketOffice(Ed25519PrivateKey.generate())
-    issued = draw_challenge("host", NOW).issued
+    issued = draw_challenge("host", NOW, NO_CHECKPOINT).issued
     assert office.issue(issued, LANDMARK) != office.issue(issued, LANDMARK)
 
 
 def test_a_challenge_is_derived_from_its_preimage() -> None:
-    drawn = draw_challenge("host", NOW)
+    drawn = draw_challenge("host", NOW, bytes(range(32)))
     random, checkpoint = drawn.preimage[:32], drawn.preimage[32:]
-    assert checkpoint == bytes(32)
+    assert checkpoint == bytes(range(32))
     assert drawn.issued.challenge == derive_challenge(random, checkpoint)
 
 
 def test_a_challenge_is_spent_once_and_by_its_host_alone() -> None:
     book = ChallengeBook()
-    drawn = book.issue("host", NOW)
+    drawn = book.issue("host", NOW, NO_CHECKPOINT)
     challenge = drawn.issued.challenge
     assert book.spend("other", challenge) is None
     assert book.spend("host", Challenge(bytes(32))) is None
@@ -70,8 +70,8 @@ def test_a_challenge_is_spent_once_and_by_its_host_alone() -> None:
 
 def test_one_challenge_a_host_is_open() -> None:
     book = ChallengeBook()
-    first = book.issue("host", NOW)
-    second = book.issue("host", NOW)
+    first = book.issue("host", NOW, NO_CHECKPOINT)
+    second = book.issue("host", NOW, NO_CHECKPOINT)
     assert book.spend("host", first.issued.challenge) is None
     assert book.find("host", second.issued.challenge) is second
     assert book.is_open("host")

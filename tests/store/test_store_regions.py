@@ -2,8 +2,8 @@
 
 import pytest
 
-from server.records.regions import region_from_json, region_to_json
 from verifier.place.geodesy import Position
+from verifier.place.region_json import region_from_json, region_to_json
 from verifier.place.regions import AnyOf, Complement, Countries, Group, Polygon, Region, SiteDisc
 from verifier.units import CountryCode
 

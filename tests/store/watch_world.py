@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
-from server.records.regions import region_to_json
 from server.store import Store
 from server.store.counters import read_counter, take_numbers
 from server.store.findings import write_findings
@@ -30,6 +29,7 @@ from verifier.errors import Reason
 from verifier.evidence.chain import DeviceKind
 from verifier.license import LicenseState, Presence
 from verifier.place.answers import Assurance
+from verifier.place.region_json import region_to_json
 from verifier.units import Domain, LandmarkId
 from verifier.verdict import Standing
 

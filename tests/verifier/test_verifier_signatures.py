@@ -180,7 +180,9 @@ def test_ed25519_refuses(signature: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "public_key", [b"", bytes(31), ED_PUBLIC[:31], ED_PUBLIC + b"\0", b"\xff" * 32, flip(ED_PUBLIC, 0)]
+    "public_key",
+    [b"", bytes(31), ED_PUBLIC[:31], ED_PUBLIC + b"\0", b"\xff" * 32, flip(ED_PUBLIC, 0)],
+    ids=["empty", "zeros", "truncated", "trailing byte", "ones", "flipped"],
 )
 def test_ed25519_refuses_another_key(public_key: bytes) -> None:
     assert not ed25519_answer(ED_GOOD, public_key)

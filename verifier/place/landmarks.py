@@ -7,7 +7,7 @@ landmarks audit each other is not here.
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from types import MappingProxyType
@@ -77,9 +77,16 @@ class Landmark:
 
 @dataclass(frozen=True)
 class LandmarkRegistry:
-    """All registered landmarks at one moment."""
+    """All registered landmarks at one moment.
+
+    Attributes:
+        landmarks: In the order of names.
+        parties: Failure domains of parties, by their names as names are compared, where landmarks are left out that
+            joined them; None: they follow from the landmarks.
+    """
 
     landmarks: tuple[Landmark, ...]
+    parties: Mapping[str, Domain] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse two landmarks with one name or one key."""
@@ -107,6 +114,8 @@ class LandmarkRegistry:
 
     @cached_property
     def _domain_of_party(self) -> Mapping[str, Domain]:
+        if self.parties is not None:
+            return self.parties
         parent: dict[str, str] = {}
 
         def root(name: str) -> str:
@@ -132,6 +141,11 @@ class LandmarkRegistry:
         """Return the failure domain of an operator or hoster; a party that is not registered is a domain by itself."""
         return self._domain_of_party.get(party_name(name), Domain(party_name(name)))
 
+    def registered(self, names: Iterable[str]) -> dict[str, Domain]:
+        """Return the failure domains of those of these parties that are registered, by names as they are compared."""
+        known = self._domain_of_party
+        return {name: known[name] for name in map(party_name, names) if name in known}
+
     def belongs_to(self, landmark: Landmark, party: str) -> bool:
         """Whether a party, such as the licensee, runs or houses the landmark or one of its domain.
 
@@ -141,11 +155,17 @@ class LandmarkRegistry:
 
     def witnesses(self, landmark: Landmark, now: datetime, within: timedelta) -> Iterator[Domain]:
         """Yield the other domains that have ranged a landmark within this time before `now`, each once."""
+        return (domain for domain, _, _ in self.ranged_lately(landmark, now, within))
+
+    def ranged_lately(
+        self, landmark: Landmark, now: datetime, within: timedelta
+    ) -> Iterator[tuple[Domain, Domain, datetime]]:
+        """Yield these domains with the name and the time that `ranged_by` has of each."""
         seen = {self._domains[landmark.landmark_id]}
         for name, when in landmark.ranged_by:
             if timedelta(0) <= now - when <= within and (domain := self.domain_of_party(name)) not in seen:
                 seen.add(domain)
-                yield domain
+                yield domain, name, when
 
     def center_of(self, landmark: Landmark) -> Triple:
         """Return the unit vector of a registered landmark's position."""

@@ -4,9 +4,26 @@ Times are integer microseconds since 1970 UTC, identities are raw bytes, and pri
 rows belong to one. Enumerations are stored as the numbers of `trigpoint.v1`, inside JSON by name.
 """
 
+from server.store.schema.access import CHALLENGE_ORDERS, EXHIBITS, MATERIALS, READS
 from server.store.schema.base import META, METADATA, SCHEMA_VERSION
 from server.store.schema.cases import CASE_ENTRIES, CASE_FINDINGS, CASES
-from server.store.schema.evidence import ATTESTATIONS, CHAINS, DEVICE_VERDICTS, DEVICES, FINDINGS, SERVICE_INTERVALS
+from server.store.schema.evidence import (
+    ATTESTATIONS,
+    CHAINS,
+    DEVICE_VERDICTS,
+    DEVICES,
+    EVIDENCE,
+    FINDINGS,
+    REMOVALS,
+    SERVICE_INTERVALS,
+)
+from server.store.schema.journal import (
+    JOURNAL_CHECKPOINTS,
+    JOURNAL_ENTRIES,
+    JOURNAL_NODES,
+    JOURNAL_SECRETS,
+    JOURNAL_TABLES,
+)
 from server.store.schema.landmarks import (
     LANDMARK_DISTRUST,
     LANDMARK_RANGES,
@@ -37,21 +54,32 @@ __all__ = [
     "CASE_ENTRIES",
     "CASE_FINDINGS",
     "CHAINS",
+    "CHALLENGE_ORDERS",
     "CHANGES",
     "CHANGE_FILES",
     "DEPLOYMENTS",
     "DEVICES",
     "DEVICE_VERDICTS",
+    "EVIDENCE",
+    "EXHIBITS",
     "FINDINGS",
+    "JOURNAL_CHECKPOINTS",
+    "JOURNAL_ENTRIES",
+    "JOURNAL_NODES",
+    "JOURNAL_SECRETS",
+    "JOURNAL_TABLES",
     "LANDMARKS",
     "LANDMARK_DISTRUST",
     "LANDMARK_RANGES",
     "LANDMARK_REVISIONS",
     "LANDMARK_UPTIME",
     "LICENSES",
+    "MATERIALS",
     "META",
     "METADATA",
     "PARTIES",
+    "READS",
+    "REMOVALS",
     "REVISIONS",
     "SCHEMA_VERSION",
     "SCREENED",

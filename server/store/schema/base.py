@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, MetaData, String, Table
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised by every change of this file. A store of another version is not opened."""
 
 
@@ -28,7 +28,8 @@ META = Table(
 
 `changes` grows with each change of a device; `records` with each write of records and whenever a landmark becomes
 distrusted or ceases to be; `audits` with each new range between landmarks and each other change of what an audit says;
-`findings` with each finding that opens, closes or changes its weight; `proposals` and `cases` number changes that wait
-and cases. `audited_at`: when the newest landmark audit ran, microseconds, 0 before the first; `audit_basis`: the state
-that it looked at (audits.py); `cased`: the number of the last finding that cases have taken in (cases.py).
+`findings` with each finding that opens, closes or changes its weight; `proposals`, `cases` and `reads` number changes
+that wait, cases, and reads of positions. `audited_at`: when the newest landmark audit ran, microseconds, 0 before the
+first; `audit_basis`: the state that it looked at (audits.py); `cased`: the number of the last finding that cases have
+taken in (cases.py).
 """

@@ -103,16 +103,34 @@ ATTESTATIONS = Table(
     Column("licensee", Text, nullable=False),
     Column("issued_at", BigInteger, nullable=False),
     Column("received_at", BigInteger, nullable=False),
-    Column("claims", LargeBinary, nullable=False),
-    Column("reports", LargeBinary, nullable=False),
+    Column("claims_sha256", LargeBinary(32), nullable=False),
+    Column("reports_sha256", LargeBinary(32), nullable=False),
     Column("rejection", Integer),
     Column("rejection_detail", Text, nullable=False),
     Column("report_rejections", Text, nullable=False),
+    Column("transition", Boolean, nullable=False),
+    Column("result", Text, nullable=False),
     Index("attestations_by_arrival", "received_at"),
 )
-"""Evidence as it arrived.
+"""Attestations. Their raw evidence is in `evidence`, while it is kept (docs/protocol.md K1).
 
-`reports`: framed (framing.py), chain id and SPDM bytes in turn. `report_rejections`: JSON, [index, reason, detail].
+`report_rejections`: JSON, [index, reason, detail]. `transition`: a finding of one of its devices opened or ended by it,
+or a standing changed. `result`: its EAR, a JWT; empty when it was rejected.
+"""
+
+
+EVIDENCE = Table(
+    "evidence",
+    METADATA,
+    Column("challenge", LargeBinary(32), ForeignKey(ATTESTATIONS.c.challenge), primary_key=True),
+    Column("claims", LargeBinary, nullable=False),
+    Column("reports", LargeBinary, nullable=False),
+    Column("basis", Text, nullable=False),
+)
+"""Raw evidence, and what its verification was given besides.
+
+`reports`: framed (framing.py), chain id and SPDM bytes in turn. `basis`: JSON, what is common to its devices
+(verifier/basis.py). What is over every budget is not kept; its hashes are.
 """
 
 
@@ -128,12 +146,28 @@ DEVICE_VERDICTS = Table(
     Column("findings", Text, nullable=False),
     Column("fix", Text),
     Column("void_ranges", Text, nullable=False),
+    Column("basis", Text, nullable=False),
     PrimaryKeyConstraint("pdi", "received_at", "challenge"),
 )
 """What each attestation showed about each authentic device.
 
-JSON columns: `findings`, [reason, severity, detail]; `void_ranges`, [landmark key id, reason, detail]; `fix`, fixes.py.
+JSON columns: `findings`, [reason, severity, detail]; `void_ranges`, [landmark key id, reason, detail]; `fix`; `basis`,
+what its verification was given of this device: deployment and last accepted state (verifier/basis.py).
 """
+
+
+REMOVALS = Table(
+    "removals",
+    METADATA,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("older_than", BigInteger, nullable=False),
+    Column("attestations", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+"""Removals of raw evidence (docs/protocol.md K1): who asked for it, when and why, and how much it was."""
 
 
 CHAINS = Table(

@@ -69,7 +69,7 @@ SITES = Table(
     PrimaryKeyConstraint("license_number", "site_id"),
     Index("sites_by_jurisdiction", "jurisdiction"),
 )
-"""`region`: JSON (server/records/regions.py)."""
+"""`region`: JSON (verifier/place/region_json.py)."""
 
 
 SHIPMENTS = Table(

@@ -28,49 +28,49 @@ from trigpoint.v1 import device_pb2 as trigpoint_dot_v1_dot_device__pb2
 from trigpoint.v1 import reason_pb2 as trigpoint_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrigpoint/v1/attestation.proto\x12\x0ctrigpoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19trigpoint/v1/device.proto\x1a\x19trigpoint/v1/reason.proto\"\xb5\x01\n\rAttestRequest\x12,\n\tinventory\x18\x01 \x01(\x0b\x32\x17.trigpoint.v1.InventoryH\x00\x12\x33\n\rrange_results\x18\x02 \x01(\x0b\x32\x1a.trigpoint.v1.RangeResultsH\x00\x12\x36\n\x0c\x61ttestations\x18\x03 \x01(\x0b\x32\x1e.trigpoint.v1.AttestationBatchH\x00\x42\t\n\x07message\"\xac\x01\n\x0e\x41ttestResponse\x12,\n\tchallenge\x18\x01 \x01(\x0b\x32\x17.trigpoint.v1.ChallengeH\x00\x12\x31\n\x0crange_orders\x18\x02 \x01(\x0b\x32\x19.trigpoint.v1.RangeOrdersH\x00\x12.\n\x08verdicts\x18\x03 \x01(\x0b\x32\x1a.trigpoint.v1.VerdictBatchH\x00\x42\t\n\x07message\"L\n\tInventory\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12.\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1d.trigpoint.v1.InventoryDevice\"g\n\x0fInventoryDevice\x12\x0b\n\x03pdi\x18\x01 \x01(\x0c\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.trigpoint.v1.DeviceKind\x12\r\n\x05\x62oard\x18\x03 \x01(\t\x12\x10\n\x08\x63hain_id\x18\x04 \x01(\x0c\"n\n\tChallenge\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\'\n\x04life\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cknown_chains\x18\x04 \x03(\x0c\"x\n\x0bRangeOrders\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x0c\n\x04step\x18\x03 \x01(\r\x12(\n\x06orders\x18\x04 \x03(\x0b\x32\x18.trigpoint.v1.RangeOrder\x12\r\n\x05\x66inal\x18\x05 \x01(\x08\"U\n\nRangeOrder\x12\x0b\n\x03pdi\x18\x01 \x01(\x0c\x12\x17\n\x0flandmark_key_id\x18\x02 \x01(\x0c\x12\x11\n\tendpoints\x18\x03 \x03(\t\x12\x0e\n\x06ticket\x18\x04 \x01(\x0c\"l\n\x0cRangeResults\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x0c\n\x04step\x18\x03 \x01(\r\x12*\n\x07results\x18\x04 \x03(\x0b\x32\x19.trigpoint.v1.RangeResult\"\x80\x01\n\x0bRangeResult\x12\x0b\n\x03pdi\x18\x01 \x01(\x0c\x12\x17\n\x0flandmark_key_id\x18\x02 \x01(\x0c\x12\x11\n\x07receipt\x18\x03 \x01(\x0cH\x00\x12-\n\x07\x66\x61ilure\x18\x04 \x01(\x0e\x32\x1a.trigpoint.v1.RangeFailureH\x00\x42\t\n\x07outcome\"s\n\x10\x41ttestationBatch\x12/\n\x0c\x61ttestations\x18\x01 \x03(\x0b\x32\x19.trigpoint.v1.Attestation\x12.\n\x06\x63hains\x18\x02 \x03(\x0b\x32\x1e.trigpoint.v1.CertificateChain\"(\n\x10\x43\x65rtificateChain\x12\x14\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0c\"n\n\x0b\x41ttestation\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63laims\x18\x03 \x01(\x0c\x12+\n\x07reports\x18\x04 \x03(\x0b\x32\x1a.trigpoint.v1.DeviceReport\".\n\x0c\x44\x65viceReport\x12\x0c\n\x04spdm\x18\x01 \x01(\x0c\x12\x10\n\x08\x63hain_id\x18\x02 \x01(\x0c\"M\n\x0cVerdictBatch\x12\'\n\x08verdicts\x18\x01 \x03(\x0b\x32\x15.trigpoint.v1.Verdict\x12\x14\n\x0cknown_chains\x18\x02 \x03(\x0c\"\xf3\x01\n\x07Verdict\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x30\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\trejection\x18\x04 \x01(\x0b\x32\x17.trigpoint.v1.Rejection\x12\x38\n\x11report_rejections\x18\x05 \x03(\x0b\x32\x1d.trigpoint.v1.ReportRejection\x12,\n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x1b.trigpoint.v1.DeviceVerdict\"A\n\tRejection\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.trigpoint.v1.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"L\n\x0fReportRejection\x12\r\n\x05index\x18\x01 \x01(\r\x12*\n\trejection\x18\x02 \x01(\x0b\x32\x17.trigpoint.v1.Rejection*\xe0\x01\n\x0cRangeFailure\x12\x1d\n\x19RANGE_FAILURE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RANGE_FAILURE_NO_REPLY\x10\x01\x12\x19\n\x15RANGE_FAILURE_REFUSED\x10\x02\x12 \n\x1cRANGE_FAILURE_TOO_FEW_ROUNDS\x10\x03\x12\x1c\n\x18RANGE_FAILURE_NO_RECEIPT\x10\x04\x12\x1e\n\x1aRANGE_FAILURE_CANNOT_RANGE\x10\x05\x12\x1a\n\x16RANGE_FAILURE_TOO_LATE\x10\x06\x32]\n\x12\x41ttestationService\x12G\n\x06\x41ttest\x12\x1b.trigpoint.v1.AttestRequest\x1a\x1c.trigpoint.v1.AttestResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrigpoint/v1/attestation.proto\x12\x0ctrigpoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19trigpoint/v1/device.proto\x1a\x19trigpoint/v1/reason.proto\"\xb5\x01\n\rAttestRequest\x12,\n\tinventory\x18\x01 \x01(\x0b\x32\x17.trigpoint.v1.InventoryH\x00\x12\x33\n\rrange_results\x18\x02 \x01(\x0b\x32\x1a.trigpoint.v1.RangeResultsH\x00\x12\x36\n\x0c\x61ttestations\x18\x03 \x01(\x0b\x32\x1e.trigpoint.v1.AttestationBatchH\x00\x42\t\n\x07message\"\xac\x01\n\x0e\x41ttestResponse\x12,\n\tchallenge\x18\x01 \x01(\x0b\x32\x17.trigpoint.v1.ChallengeH\x00\x12\x31\n\x0crange_orders\x18\x02 \x01(\x0b\x32\x19.trigpoint.v1.RangeOrdersH\x00\x12.\n\x08verdicts\x18\x03 \x01(\x0b\x32\x1a.trigpoint.v1.VerdictBatchH\x00\x42\t\n\x07message\"`\n\tInventory\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12.\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1d.trigpoint.v1.InventoryDevice\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\"g\n\x0fInventoryDevice\x12\x0b\n\x03pdi\x18\x01 \x01(\x0c\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.trigpoint.v1.DeviceKind\x12\r\n\x05\x62oard\x18\x03 \x01(\t\x12\x10\n\x08\x63hain_id\x18\x04 \x01(\x0c\"\x82\x01\n\tChallenge\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\'\n\x04life\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cknown_chains\x18\x04 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\"x\n\x0bRangeOrders\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x0c\n\x04step\x18\x03 \x01(\r\x12(\n\x06orders\x18\x04 \x03(\x0b\x32\x18.trigpoint.v1.RangeOrder\x12\r\n\x05\x66inal\x18\x05 \x01(\x08\"U\n\nRangeOrder\x12\x0b\n\x03pdi\x18\x01 \x01(\x0c\x12\x17\n\x0flandmark_key_id\x18\x02 \x01(\x0c\x12\x11\n\tendpoints\x18\x03 \x03(\t\x12\x0e\n\x06ticket\x18\x04 \x01(\x0c\"l\n\x0cRangeResults\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x0c\n\x04step\x18\x03 \x01(\r\x12*\n\x07results\x18\x04 \x03(\x0b\x32\x19.trigpoint.v1.RangeResult\"\x80\x01\n\x0bRangeResult\x12\x0b\n\x03pdi\x18\x01 \x01(\x0c\x12\x17\n\x0flandmark_key_id\x18\x02 \x01(\x0c\x12\x11\n\x07receipt\x18\x03 \x01(\x0cH\x00\x12-\n\x07\x66\x61ilure\x18\x04 \x01(\x0e\x32\x1a.trigpoint.v1.RangeFailureH\x00\x42\t\n\x07outcome\"s\n\x10\x41ttestationBatch\x12/\n\x0c\x61ttestations\x18\x01 \x03(\x0b\x32\x19.trigpoint.v1.Attestation\x12.\n\x06\x63hains\x18\x02 \x03(\x0b\x32\x1e.trigpoint.v1.CertificateChain\"(\n\x10\x43\x65rtificateChain\x12\x14\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0c\"n\n\x0b\x41ttestation\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63laims\x18\x03 \x01(\x0c\x12+\n\x07reports\x18\x04 \x03(\x0b\x32\x1a.trigpoint.v1.DeviceReport\".\n\x0c\x44\x65viceReport\x12\x0c\n\x04spdm\x18\x01 \x01(\x0c\x12\x10\n\x08\x63hain_id\x18\x02 \x01(\x0c\"M\n\x0cVerdictBatch\x12\'\n\x08verdicts\x18\x01 \x03(\x0b\x32\x15.trigpoint.v1.Verdict\x12\x14\n\x0cknown_chains\x18\x02 \x03(\x0c\"\x83\x02\n\x07Verdict\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x30\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\trejection\x18\x04 \x01(\x0b\x32\x17.trigpoint.v1.Rejection\x12\x38\n\x11report_rejections\x18\x05 \x03(\x0b\x32\x1d.trigpoint.v1.ReportRejection\x12,\n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x1b.trigpoint.v1.DeviceVerdict\x12\x0e\n\x06result\x18\x07 \x01(\t\"A\n\tRejection\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.trigpoint.v1.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"L\n\x0fReportRejection\x12\r\n\x05index\x18\x01 \x01(\r\x12*\n\trejection\x18\x02 \x01(\x0b\x32\x17.trigpoint.v1.Rejection*\xe0\x01\n\x0cRangeFailure\x12\x1d\n\x19RANGE_FAILURE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RANGE_FAILURE_NO_REPLY\x10\x01\x12\x19\n\x15RANGE_FAILURE_REFUSED\x10\x02\x12 \n\x1cRANGE_FAILURE_TOO_FEW_ROUNDS\x10\x03\x12\x1c\n\x18RANGE_FAILURE_NO_RECEIPT\x10\x04\x12\x1e\n\x1aRANGE_FAILURE_CANNOT_RANGE\x10\x05\x12\x1a\n\x16RANGE_FAILURE_TOO_LATE\x10\x06\x32]\n\x12\x41ttestationService\x12G\n\x06\x41ttest\x12\x1b.trigpoint.v1.AttestRequest\x1a\x1c.trigpoint.v1.AttestResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trigpoint.v1.attestation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RANGEFAILURE']._serialized_start=2061
-  _globals['_RANGEFAILURE']._serialized_end=2285
+  _globals['_RANGEFAILURE']._serialized_start=2118
+  _globals['_RANGEFAILURE']._serialized_end=2342
   _globals['_ATTESTREQUEST']._serialized_start=168
   _globals['_ATTESTREQUEST']._serialized_end=349
   _globals['_ATTESTRESPONSE']._serialized_start=352
   _globals['_ATTESTRESPONSE']._serialized_end=524
   _globals['_INVENTORY']._serialized_start=526
-  _globals['_INVENTORY']._serialized_end=602
-  _globals['_INVENTORYDEVICE']._serialized_start=604
-  _globals['_INVENTORYDEVICE']._serialized_end=707
-  _globals['_CHALLENGE']._serialized_start=709
-  _globals['_CHALLENGE']._serialized_end=819
-  _globals['_RANGEORDERS']._serialized_start=821
-  _globals['_RANGEORDERS']._serialized_end=941
-  _globals['_RANGEORDER']._serialized_start=943
-  _globals['_RANGEORDER']._serialized_end=1028
-  _globals['_RANGERESULTS']._serialized_start=1030
-  _globals['_RANGERESULTS']._serialized_end=1138
-  _globals['_RANGERESULT']._serialized_start=1141
-  _globals['_RANGERESULT']._serialized_end=1269
-  _globals['_ATTESTATIONBATCH']._serialized_start=1271
-  _globals['_ATTESTATIONBATCH']._serialized_end=1386
-  _globals['_CERTIFICATECHAIN']._serialized_start=1388
-  _globals['_CERTIFICATECHAIN']._serialized_end=1428
-  _globals['_ATTESTATION']._serialized_start=1430
-  _globals['_ATTESTATION']._serialized_end=1540
-  _globals['_DEVICEREPORT']._serialized_start=1542
-  _globals['_DEVICEREPORT']._serialized_end=1588
-  _globals['_VERDICTBATCH']._serialized_start=1590
-  _globals['_VERDICTBATCH']._serialized_end=1667
-  _globals['_VERDICT']._serialized_start=1670
-  _globals['_VERDICT']._serialized_end=1913
-  _globals['_REJECTION']._serialized_start=1915
-  _globals['_REJECTION']._serialized_end=1980
-  _globals['_REPORTREJECTION']._serialized_start=1982
-  _globals['_REPORTREJECTION']._serialized_end=2058
-  _globals['_ATTESTATIONSERVICE']._serialized_start=2287
-  _globals['_ATTESTATIONSERVICE']._serialized_end=2380
+  _globals['_INVENTORY']._serialized_end=622
+  _globals['_INVENTORYDEVICE']._serialized_start=624
+  _globals['_INVENTORYDEVICE']._serialized_end=727
+  _globals['_CHALLENGE']._serialized_start=730
+  _globals['_CHALLENGE']._serialized_end=860
+  _globals['_RANGEORDERS']._serialized_start=862
+  _globals['_RANGEORDERS']._serialized_end=982
+  _globals['_RANGEORDER']._serialized_start=984
+  _globals['_RANGEORDER']._serialized_end=1069
+  _globals['_RANGERESULTS']._serialized_start=1071
+  _globals['_RANGERESULTS']._serialized_end=1179
+  _globals['_RANGERESULT']._serialized_start=1182
+  _globals['_RANGERESULT']._serialized_end=1310
+  _globals['_ATTESTATIONBATCH']._serialized_start=1312
+  _globals['_ATTESTATIONBATCH']._serialized_end=1427
+  _globals['_CERTIFICATECHAIN']._serialized_start=1429
+  _globals['_CERTIFICATECHAIN']._serialized_end=1469
+  _globals['_ATTESTATION']._serialized_start=1471
+  _globals['_ATTESTATION']._serialized_end=1581
+  _globals['_DEVICEREPORT']._serialized_start=1583
+  _globals['_DEVICEREPORT']._serialized_end=1629
+  _globals['_VERDICTBATCH']._serialized_start=1631
+  _globals['_VERDICTBATCH']._serialized_end=1708
+  _globals['_VERDICT']._serialized_start=1711
+  _globals['_VERDICT']._serialized_end=1970
+  _globals['_REJECTION']._serialized_start=1972
+  _globals['_REJECTION']._serialized_end=2037
+  _globals['_REPORTREJECTION']._serialized_start=2039
+  _globals['_REPORTREJECTION']._serialized_end=2115
+  _globals['_ATTESTATIONSERVICE']._serialized_start=2344
+  _globals['_ATTESTATIONSERVICE']._serialized_end=2437
 # @@protoc_insertion_point(module_scope)

@@ -147,8 +147,11 @@ class Inventory(_message.Message):
 
     HOST_ID_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     host_id: _builtins.str
     """Host id, 1 to 128 bytes of UTF-8, unique among the agent's hosts."""
+    checkpoint: _builtins.str
+    """The largest checkpoint that the agent was ever sent, a signed note; empty: none (docs/protocol.md A8)."""
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___InventoryDevice]:
         """GPUs and switches, in the order in which they will report; 1 to 64."""
@@ -158,10 +161,11 @@ class Inventory(_message.Message):
         *,
         host_id: _builtins.str = ...,
         devices: _abc.Iterable[Global___InventoryDevice] | None = ...,
+        checkpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "host_id", b"host_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "devices", b"devices", "host_id", b"host_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -211,10 +215,13 @@ class Challenge(_message.Message):
     CHALLENGE_FIELD_NUMBER: _builtins.int
     LIFE_FIELD_NUMBER: _builtins.int
     KNOWN_CHAINS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     host_id: _builtins.str
     """The host that must answer."""
     challenge: _builtins.bytes
     """32 bytes, unpredictable."""
+    checkpoint: _builtins.str
+    """The newest checkpoint of the journal, a signed note; empty before the first (docs/protocol.md A8)."""
     @_builtins.property
     def life(self) -> _duration_pb2.Duration:
         """How long the server accepts an answer, from now."""
@@ -230,10 +237,11 @@ class Challenge(_message.Message):
         challenge: _builtins.bytes = ...,
         life: _duration_pb2.Duration | None = ...,
         known_chains: _abc.Iterable[_builtins.bytes] | None = ...,
+        checkpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["life", b"life"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "host_id", b"host_id", "known_chains", b"known_chains", "life", b"life"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "checkpoint", b"checkpoint", "host_id", b"host_id", "known_chains", b"known_chains", "life", b"life"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -545,10 +553,13 @@ class Verdict(_message.Message):
     REJECTION_FIELD_NUMBER: _builtins.int
     REPORT_REJECTIONS_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
     host_id: _builtins.str
     """The host."""
     challenge: _builtins.bytes
     """The challenge, 32 bytes. It names the attestation from now on."""
+    result: _builtins.str
+    """The attestation result, a JWT (docs/protocol.md EA1); empty when the attestation was rejected."""
     @_builtins.property
     def receive_time(self) -> _timestamp_pb2.Timestamp:
         """When the attestation arrived, server's clock."""
@@ -574,10 +585,11 @@ class Verdict(_message.Message):
         rejection: Global___Rejection | None = ...,
         report_rejections: _abc.Iterable[Global___ReportRejection] | None = ...,
         devices: _abc.Iterable[_device_pb2.DeviceVerdict] | None = ...,
+        result: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receive_time", b"receive_time", "rejection", b"rejection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "devices", b"devices", "host_id", b"host_id", "receive_time", b"receive_time", "rejection", b"rejection", "report_rejections", b"report_rejections"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "devices", b"devices", "host_id", b"host_id", "receive_time", b"receive_time", "rejection", b"rejection", "report_rejections", b"report_rejections", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -178,6 +178,8 @@ class _CaseEntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseEnt
     """A person changed how it stands."""
     CASE_ENTRY_KIND_NOTE: _CaseEntryKind.ValueType  # 8
     """A person's note."""
+    CASE_ENTRY_KIND_EXHIBIT: _CaseEntryKind.ValueType  # 9
+    """The accused said something, or was answered (docs/protocol.md K4)."""
 
 class CaseEntryKind(_CaseEntryKind, metaclass=_CaseEntryKindEnumTypeWrapper):
     """What an entry of a story tells."""
@@ -200,6 +202,8 @@ CASE_ENTRY_KIND_WORK: CaseEntryKind.ValueType  # 7
 """A person changed how it stands."""
 CASE_ENTRY_KIND_NOTE: CaseEntryKind.ValueType  # 8
 """A person's note."""
+CASE_ENTRY_KIND_EXHIBIT: CaseEntryKind.ValueType  # 9
+"""The accused said something, or was answered (docs/protocol.md K4)."""
 Global___CaseEntryKind: _TypeAlias = CaseEntryKind  # noqa: Y015
 
 @_typing.final
@@ -635,3 +639,55 @@ class WorkCasesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkCasesResponse: _TypeAlias = WorkCasesResponse  # noqa: Y015
+
+@_typing.final
+class ExportCaseRequest(_message.Message):
+    """Which case to export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    JURISDICTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`cases/{number}`."""
+    reason: _builtins.str
+    """Why, 1 to 2,000 characters: an export shows where devices are, and is written down."""
+    jurisdiction: _builtins.str
+    """Redact for this jurisdiction, as if one of its own had exported it; empty: the caller's."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        jurisdiction: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jurisdiction", b"jurisdiction", "name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCaseRequest: _TypeAlias = ExportCaseRequest  # noqa: Y015
+
+@_typing.final
+class ExportCaseResponse(_message.Message):
+    """A piece of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The next bytes."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCaseResponse: _TypeAlias = ExportCaseResponse  # noqa: Y015

@@ -55,6 +55,11 @@ class CaseServiceStub:
                 request_serializer=trigpoint_dot_v1_dot_cases__pb2.WorkCasesRequest.SerializeToString,
                 response_deserializer=trigpoint_dot_v1_dot_cases__pb2.WorkCasesResponse.FromString,
                 _registered_method=True)
+        self.ExportCase = channel.unary_stream(
+                '/trigpoint.v1.CaseService/ExportCase',
+                request_serializer=trigpoint_dot_v1_dot_cases__pb2.ExportCaseRequest.SerializeToString,
+                response_deserializer=trigpoint_dot_v1_dot_cases__pb2.ExportCaseResponse.FromString,
+                _registered_method=True)
 
 
 class CaseServiceServicer:
@@ -89,6 +94,13 @@ class CaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportCase(self, request, context):
+        """A case as one file that can be checked offline (docs/protocol.md §18), in pieces. Callers: officer, approver, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CaseServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_CaseServiceServicer_to_server(servicer, server):
                     servicer.WorkCases,
                     request_deserializer=trigpoint_dot_v1_dot_cases__pb2.WorkCasesRequest.FromString,
                     response_serializer=trigpoint_dot_v1_dot_cases__pb2.WorkCasesResponse.SerializeToString,
+            ),
+            'ExportCase': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportCase,
+                    request_deserializer=trigpoint_dot_v1_dot_cases__pb2.ExportCaseRequest.FromString,
+                    response_serializer=trigpoint_dot_v1_dot_cases__pb2.ExportCaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class CaseService:
             '/trigpoint.v1.CaseService/WorkCases',
             trigpoint_dot_v1_dot_cases__pb2.WorkCasesRequest.SerializeToString,
             trigpoint_dot_v1_dot_cases__pb2.WorkCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trigpoint.v1.CaseService/ExportCase',
+            trigpoint_dot_v1_dot_cases__pb2.ExportCaseRequest.SerializeToString,
+            trigpoint_dot_v1_dot_cases__pb2.ExportCaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

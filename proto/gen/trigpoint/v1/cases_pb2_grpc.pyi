@@ -41,6 +41,8 @@ class CaseServiceStub:
     """Devices of a case."""
     WorkCases: _grpc.UnaryUnaryMultiCallable[_cases_pb2.WorkCasesRequest, _cases_pb2.WorkCasesResponse]
     """Does one thing to cases, all or none. Callers: officer, approver."""
+    ExportCase: _grpc.UnaryStreamMultiCallable[_cases_pb2.ExportCaseRequest, _cases_pb2.ExportCaseResponse]
+    """A case as one file that can be checked offline (docs/protocol.md §18), in pieces. Callers: officer, approver, auditor."""
 
 @_typing.type_check_only
 class CaseServiceAsyncStub(CaseServiceStub):
@@ -55,6 +57,8 @@ class CaseServiceAsyncStub(CaseServiceStub):
     """Devices of a case."""
     WorkCases: _aio.UnaryUnaryMultiCallable[_cases_pb2.WorkCasesRequest, _cases_pb2.WorkCasesResponse]  # type: ignore[assignment]
     """Does one thing to cases, all or none. Callers: officer, approver."""
+    ExportCase: _aio.UnaryStreamMultiCallable[_cases_pb2.ExportCaseRequest, _cases_pb2.ExportCaseResponse]  # type: ignore[assignment]
+    """A case as one file that can be checked offline (docs/protocol.md §18), in pieces. Callers: officer, approver, auditor."""
 
 class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
     """Cases (docs/protocol.md §15). Callers: viewers and auditors read, officers and approvers work them; jurisdictions see their part."""
@@ -90,5 +94,13 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cases_pb2.WorkCasesResponse, _abc.Awaitable[_cases_pb2.WorkCasesResponse]]:
         """Does one thing to cases, all or none. Callers: officer, approver."""
+
+    @_abc_1.abstractmethod
+    def ExportCase(
+        self,
+        request: _cases_pb2.ExportCaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cases_pb2.ExportCaseResponse], _abc.AsyncIterator[_cases_pb2.ExportCaseResponse]]:
+        """A case as one file that can be checked offline (docs/protocol.md §18), in pieces. Callers: officer, approver, auditor."""
 
 def add_CaseServiceServicer_to_server(servicer: CaseServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -55,6 +55,16 @@ class LicensingServiceStub:
                 request_serializer=trigpoint_dot_v1_dot_licensing__pb2.WatchDevicesRequest.SerializeToString,
                 response_deserializer=trigpoint_dot_v1_dot_licensing__pb2.WatchDevicesResponse.FromString,
                 _registered_method=True)
+        self.GetResult = channel.unary_unary(
+                '/trigpoint.v1.LicensingService/GetResult',
+                request_serializer=trigpoint_dot_v1_dot_licensing__pb2.GetResultRequest.SerializeToString,
+                response_deserializer=trigpoint_dot_v1_dot_licensing__pb2.GetResultResponse.FromString,
+                _registered_method=True)
+        self.ChallengeDevices = channel.unary_unary(
+                '/trigpoint.v1.LicensingService/ChallengeDevices',
+                request_serializer=trigpoint_dot_v1_dot_licensing__pb2.ChallengeDevicesRequest.SerializeToString,
+                response_deserializer=trigpoint_dot_v1_dot_licensing__pb2.ChallengeDevicesResponse.FromString,
+                _registered_method=True)
 
 
 class LicensingServiceServicer:
@@ -91,6 +101,22 @@ class LicensingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetResult(self, request, context):
+        """The newest attestation result that tells of a device, or that of one attestation (docs/protocol.md §16).
+        Callers: as GetDevice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChallengeDevices(self, request, context):
+        """Proposes to ask devices at once, beyond what their licenses ask; a second person approves it (docs/protocol.md K3).
+        Callers: officer, approver.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LicensingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +139,16 @@ def add_LicensingServiceServicer_to_server(servicer, server):
                     servicer.WatchDevices,
                     request_deserializer=trigpoint_dot_v1_dot_licensing__pb2.WatchDevicesRequest.FromString,
                     response_serializer=trigpoint_dot_v1_dot_licensing__pb2.WatchDevicesResponse.SerializeToString,
+            ),
+            'GetResult': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetResult,
+                    request_deserializer=trigpoint_dot_v1_dot_licensing__pb2.GetResultRequest.FromString,
+                    response_serializer=trigpoint_dot_v1_dot_licensing__pb2.GetResultResponse.SerializeToString,
+            ),
+            'ChallengeDevices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChallengeDevices,
+                    request_deserializer=trigpoint_dot_v1_dot_licensing__pb2.ChallengeDevicesRequest.FromString,
+                    response_serializer=trigpoint_dot_v1_dot_licensing__pb2.ChallengeDevicesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +260,60 @@ class LicensingService:
             '/trigpoint.v1.LicensingService/WatchDevices',
             trigpoint_dot_v1_dot_licensing__pb2.WatchDevicesRequest.SerializeToString,
             trigpoint_dot_v1_dot_licensing__pb2.WatchDevicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetResult(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trigpoint.v1.LicensingService/GetResult',
+            trigpoint_dot_v1_dot_licensing__pb2.GetResultRequest.SerializeToString,
+            trigpoint_dot_v1_dot_licensing__pb2.GetResultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChallengeDevices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trigpoint.v1.LicensingService/ChallengeDevices',
+            trigpoint_dot_v1_dot_licensing__pb2.ChallengeDevicesRequest.SerializeToString,
+            trigpoint_dot_v1_dot_licensing__pb2.ChallengeDevicesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,14 @@ class LicensingServiceStub:
     """Devices in the order of their names."""
     WatchDevices: _grpc.UnaryStreamMultiCallable[_licensing_pb2.WatchDevicesRequest, _licensing_pb2.WatchDevicesResponse]
     """Devices that match, first as they stand, then each time one changes. The stream stays open until the caller ends it."""
+    GetResult: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.GetResultRequest, _licensing_pb2.GetResultResponse]
+    """The newest attestation result that tells of a device, or that of one attestation (docs/protocol.md §16).
+    Callers: as GetDevice.
+    """
+    ChallengeDevices: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.ChallengeDevicesRequest, _licensing_pb2.ChallengeDevicesResponse]
+    """Proposes to ask devices at once, beyond what their licenses ask; a second person approves it (docs/protocol.md K3).
+    Callers: officer, approver.
+    """
 
 @_typing.type_check_only
 class LicensingServiceAsyncStub(LicensingServiceStub):
@@ -61,6 +69,14 @@ class LicensingServiceAsyncStub(LicensingServiceStub):
     """Devices in the order of their names."""
     WatchDevices: _aio.UnaryStreamMultiCallable[_licensing_pb2.WatchDevicesRequest, _licensing_pb2.WatchDevicesResponse]  # type: ignore[assignment]
     """Devices that match, first as they stand, then each time one changes. The stream stays open until the caller ends it."""
+    GetResult: _aio.UnaryUnaryMultiCallable[_licensing_pb2.GetResultRequest, _licensing_pb2.GetResultResponse]  # type: ignore[assignment]
+    """The newest attestation result that tells of a device, or that of one attestation (docs/protocol.md §16).
+    Callers: as GetDevice.
+    """
+    ChallengeDevices: _aio.UnaryUnaryMultiCallable[_licensing_pb2.ChallengeDevicesRequest, _licensing_pb2.ChallengeDevicesResponse]  # type: ignore[assignment]
+    """Proposes to ask devices at once, beyond what their licenses ask; a second person approves it (docs/protocol.md K3).
+    Callers: officer, approver.
+    """
 
 class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Licensed accelerators and how they stand. Callers: viewer, officer, approver, auditor; jurisdictions see their part."""
@@ -99,5 +115,25 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_licensing_pb2.WatchDevicesResponse], _abc.AsyncIterator[_licensing_pb2.WatchDevicesResponse]]:
         """Devices that match, first as they stand, then each time one changes. The stream stays open until the caller ends it."""
+
+    @_abc_1.abstractmethod
+    def GetResult(
+        self,
+        request: _licensing_pb2.GetResultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_licensing_pb2.GetResultResponse, _abc.Awaitable[_licensing_pb2.GetResultResponse]]:
+        """The newest attestation result that tells of a device, or that of one attestation (docs/protocol.md §16).
+        Callers: as GetDevice.
+        """
+
+    @_abc_1.abstractmethod
+    def ChallengeDevices(
+        self,
+        request: _licensing_pb2.ChallengeDevicesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_licensing_pb2.ChallengeDevicesResponse, _abc.Awaitable[_licensing_pb2.ChallengeDevicesResponse]]:
+        """Proposes to ask devices at once, beyond what their licenses ask; a second person approves it (docs/protocol.md K3).
+        Callers: officer, approver.
+        """
 
 def add_LicensingServiceServicer_to_server(servicer: LicensingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

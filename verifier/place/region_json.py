@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from verifier.errors import UsageError
 from verifier.place.geodesy import Position
 from verifier.place.regions import AnyOf, Complement, Countries, Group, Polygon, Region, SiteDisc
 from verifier.units import CountryCode
@@ -15,7 +16,7 @@ def region_to_json(region: Region) -> str:
 
 def region_from_json(text: str) -> Region:
     """Read what `region_to_json` wrote."""
-    return _region(json.loads(text))
+    return region_of_plain(json.loads(text))
 
 
 def _plain(region: Region) -> dict[str, Any]:
@@ -30,21 +31,28 @@ def _plain(region: Region) -> dict[str, Any]:
             return {"group": name}
         case AnyOf(members):
             return {"any_of": [_plain(member) for member in members]}
-        case Complement(of):
-            return {"outside": _plain(of)}
+        case _:
+            return {"outside": _plain(region.of)}
 
 
-def _region(plain: dict[str, Any]) -> Region:
+def region_of_plain(plain: dict[str, Any]) -> Region:
+    """Read the object of such a text. What is not one raises KeyError, TypeError or a ValueError."""
     match plain:
-        case {"site": name}:
+        case {"site": str(name)}:
             return SiteDisc(name, Position(plain["latitude"], plain["longitude"]), plain["radius_km"])
-        case {"polygon": name, "rings": rings}:
+        case {"polygon": str(name), "rings": rings}:
             return Polygon(name, tuple(tuple((x, y) for x, y in ring) for ring in rings))
         case {"countries": codes}:
-            return Countries(frozenset(map(CountryCode, codes)))
-        case {"group": name}:
+            return Countries(frozenset(map(_code, codes)))
+        case {"group": str(name)}:
             return Group(name)
         case {"any_of": members}:
-            return AnyOf(tuple(map(_region, members)))
+            return AnyOf(tuple(map(region_of_plain, members)))
         case _:
-            return Complement(_region(plain["outside"]))
+            return Complement(region_of_plain(plain["outside"]))
+
+
+def _code(code: object) -> CountryCode:
+    if not isinstance(code, str):
+        raise UsageError(f"{code!r} is no code of a country")
+    return CountryCode(code)

@@ -138,6 +138,8 @@ def audit_command(
     except (StoreError, OSError, NoteError) as error:
         _stop(str(error))
     typer.echo(report_text(report))
+    if not notes:
+        typer.echo("no --checkpoint was given: a journal that was rewritten whole would not be noticed", err=True)
     if report.fault_count:
         raise typer.Exit(_FAILED)
 

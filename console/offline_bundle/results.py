@@ -28,14 +28,22 @@ def _of_it(stated: Mapping[str, object], again: Again) -> Result:
     return result
 
 
-def _check(again: Again, keys: KeySet) -> str:
+def _token(again: Again) -> str:
+    """Return the result; empty when it rightly has none (docs/protocol.md EA1)."""
     token = again.row.text("result")
-    if not again.verdict.devices and not again.lacking:
-        if token:
-            raise BundleRefusedError(Part.RESULTS, "it has a result, and no device of it is authentic")
-        return ""
+    if again.lacking:
+        if not token:
+            raise NotHereError("it has no result")
+    elif bool(token) != bool(again.verdict.devices):
+        has, devices = ("a", "no device") if token else ("no", "a device")
+        raise BundleRefusedError(Part.RESULTS, f"it has {has} result, and {devices} of it is authentic")
+    return token
+
+
+def _check(again: Again, keys: KeySet) -> str:
+    token = _token(again)
     if not token:
-        raise NotHereError("it has no result")
+        return ""
     # 1. Signed, by a key of the set; nothing in it was read before.
     stated = read_object(verify_jws(token, keys))
     result = _of_it(stated, again)

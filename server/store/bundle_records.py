@@ -137,7 +137,7 @@ def add_changes(
     connection: Connection, gathered: Gathered, changes: Mapping[int, bool], jurisdiction: str | None
 ) -> None:
     """Take changes; a reader of one jurisdiction sees those that write nothing but what the bundle shows."""
-    shown = {row.key.key[0] for row in gathered.rows.values() if row.key.table == REVISIONS.name and not row.withheld}
+    shown = {row.key.key for row in gathered.rows.values() if row.key.table == REVISIONS.name and not row.withheld}
     for some in chunks(sorted(changes)):
         query = select(CHANGES.c.change_id, CHANGES.c.kind, CHANGES.c.payload).where(CHANGES.c.change_id.in_(some))
         for change_id, kind, payload in connection.execute(query):
@@ -148,7 +148,8 @@ def add_changes(
 def _writes_only(kind: int, payload: str, shown: Collection[object]) -> bool:
     match ChangeKind(kind):
         case ChangeKind.RECORDS:
-            return all(write["name"] in shown for write in json.loads(payload)["writes"])
+            # By revision: what a shown record became later may be another jurisdiction's.
+            return all((write["name"], write["basis"] + 1) in shown for write in json.loads(payload)["writes"])
         case ChangeKind.LANDMARKS:
             return True  # landmarks are of no jurisdiction
         case _:

@@ -272,6 +272,17 @@ async def test_a_change_that_writes_of_others_too_is_withheld(world: ExportWorld
     assert newest in keys(rows, "changes", withheld=True)
 
 
+async def test_a_change_that_moves_a_shown_device_to_others_is_withheld(world: ExportWorld) -> None:
+    moved = DeploymentRecord(ByPdi(pdi(GERMAN)), "D2", "sin")
+    await put(world.store, moved, Site("D1", "fra", "New fra", GERMANY, "", "DE"), now=START + 8 * HOUR)
+    await world.attest("anew", START + 9 * HOUR, board())
+    rows = await world.rows("DE")
+    assert ("licenses/D1/sites/fra", 2) in keys(rows, "revisions", withheld=False)
+    assert (f"deployments/{pdi(GERMAN).hex()}", 1) in keys(rows, "revisions", withheld=False)
+    newest = max(keys(await world.rows(), "changes"))
+    assert newest in keys(rows, "changes", withheld=True)
+
+
 async def test_an_attestation_elsewhere_is_withheld_with_all_that_only_it_leads_to(world: ExportWorld) -> None:
     """The device was in Singapore when its presence was proven last, and came to Germany afterwards."""
     store = world.store

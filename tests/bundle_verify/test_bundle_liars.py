@@ -57,6 +57,7 @@ LIES: dict[str, tuple[Part, str, Change]] = {
     "a story with gaps": (Part.CASE, "case_entries", lambda c: {"entry": int(str(c["entry"])) * 7}),
     "statements that are gone": (Part.CASE, "exhibits", lambda _: {"exhibit": 4}),
     "a verdict of another time": (Part.VERDICTS, "device_verdicts", lambda _: {"received_at": 5}),
+    "an attestation without its result": (Part.RESULTS, "attestations", lambda _: {"result": ""}),
     "a challenge that lives for months": (Part.EVIDENCE, "evidence", basis("life_us", value=6 * 10**12)),
 }
 

@@ -11,7 +11,7 @@ import pytest_asyncio
 from trigpoint.v1 import attestation_pb2
 
 from demo.stage import Stage
-from tests.end_to_end.attester import Tee, accused, attesting, found, is_honest
+from tests.end_to_end.attester import Tee, accused, attesting, found, is_honest, is_honest_again
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -52,6 +52,7 @@ async def clone(stage: Stage) -> AsyncIterator[str]:
 
 async def test_two_honest_servers_share_a_store(stage: Stage, second_address: str) -> None:
     async with attesting(stage, "A") as first, attesting(stage, "C", address=second_address) as second:
+        assert await is_honest_again(first)
         for _ in range(2):
             assert is_honest(await first.verdict_on_new_challenge())
             assert is_honest(await second.verdict_on_new_challenge())
